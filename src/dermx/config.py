@@ -1,0 +1,189 @@
+"""Settings of every stage: frozen, checked when made, read from TOML, saved as JSON.
+
+An unknown section or key is an error that names the nearest known one, so a misspelt setting
+can't be ignored in silence.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dermx.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _check(section: str, name: str, value: object, ok: bool, rule: str) -> None:
+    if not ok:
+        raise ConfigError(f"{section}.{name} must be {rule}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """How a picture becomes a model's input; travels with the model, the same for training."""
+
+    image_size: int = 224  # pixels, side of the square input
+    crop_fraction: float = 1.0  # of the shorter side; 1 keeps the full centre square
+    hair_removal: bool = False  # black-hat and inpainting first
+    lesion_crop: bool = False  # cut to the bounding box of the segmented lesion
+    lesion_margin: float = 0.2  # of the box's side, added on each side
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # per RGB channel, of ImageNet
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        name = "preprocess"
+        _check(name, "image_size", self.image_size, 32 <= self.image_size <= 1024, "32 to 1024")
+        fraction = self.crop_fraction
+        _check(name, "crop_fraction", fraction, 0.1 <= fraction <= 1, "from 0.1 to 1")
+        margin = self.lesion_margin
+        _check(name, "lesion_margin", margin, 0 <= margin <= 2, "from 0 to 2")
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        _check(name, "mean", self.mean, len(self.mean) == 3, "three numbers")
+        _check(name, "std", self.std, len(self.std) == 3 and min(self.std) > 0, "three numbers > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What training varies in a picture; a range is drawn from uniformly, 0 or 1 switches it off."""
+
+    rotation: bool = True  # any angle, full circle
+    flip: bool = True  # mirror image, half of the time
+    min_area: float = 0.4  # smallest share of the centre square's area in view
+    max_aspect: float = 1.25  # largest ratio of width to height scale, and its inverse
+    shift: float = 0.1  # of the picture's shorter side, each way
+    brightness: float = 0.2  # multiplies all channels by 1 ± this
+    contrast: float = 0.2  # about the mean grey, 1 ± this
+    saturation: float = 0.2  # about each pixel's grey, 1 ± this
+    colour_cast: float = 0.1  # multiplies each channel by its own 1 ± this
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "brightness", "contrast", "saturation", "colour_cast"):
+            value = getattr(self, name)
+            _check("augment", name, value, 0 <= value < 1, "from 0 to below 1")
+        _check("augment", "min_area", self.min_area, 0 < self.min_area <= 1, "above 0, at most 1")
+        _check("augment", "max_aspect", self.max_aspect, self.max_aspect >= 1, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How one model is trained."""
+
+    architecture: str = "mobilenetv2_100"  # a timm name; ends in global average pooling
+    epochs: int = 20
+    batch_size: int = 64  # pictures per optimizer step, over all processes together
+    learning_rate: float = 8e-4  # peak of the schedule, per optimizer step
+    weight_decay: float = 0.05  # AdamW; not on biases and normalisation
+    warmup: float = 0.1  # share of all steps, linear from 0; then cosine to 0
+    label_smoothing: float = 0.05  # probability moved from the true class to all, evenly
+    dropout: float = 0.2  # before the linear layer
+    clip_norm: float = 1.0  # of the gradient; 0 switches clipping off
+    oversample: float = 0.35  # 0: natural class counts; 1: every class as often as the largest
+    samples_per_epoch: int = 0  # pictures drawn per epoch; 0: as many as there are
+    ema_decay: float = 0.998  # per step, of the averaged weights that are kept; 0: no average
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # fp16 on CUDA, bf16 on able CPUs
+    workers: int = -1  # processes that load pictures; -1: none on a CPU, up to 8 beside a GPU
+    seed: int = 0  # every random draw depends only on this, the epoch and the position in it
+
+    def __post_init__(self) -> None:
+        name = "train"
+        for key in ("epochs", "batch_size"):
+            value = getattr(self, key)
+            _check(name, key, value, value >= 1, "at least 1")
+        rate = self.learning_rate
+        _check(name, "learning_rate", rate, rate > 0, "> 0")
+        for key in ("weight_decay", "clip_norm", "samples_per_epoch"):
+            value = getattr(self, key)
+            _check(name, key, value, value >= 0, "at least 0")
+        for key in ("warmup", "label_smoothing", "dropout", "ema_decay"):
+            value = getattr(self, key)
+            _check(name, key, value, 0 <= value < 1, "from 0 to below 1")
+        _check(name, "oversample", self.oversample, 0 <= self.oversample <= 1, "from 0 to 1")
+        _check(name, "workers", self.workers, self.workers >= -1, "-1 or more")
+        known = ("auto", "fp32", "bf16", "fp16")
+        _check(name, "precision", self.precision, self.precision in known, f"one of {known}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of one run."""
+
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_json(self) -> str:
+        """Return every setting, defaults included, as indented JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    def with_train(self, **changes: Any) -> "Config":
+        """Return a copy with some training settings changed; None leaves one as it is."""
+        given = {key: value for key, value in changes.items() if value is not None}
+        return replace(self, train=replace(self.train, **given))
+
+
+def section_from(kind: type[T], values: Mapping[str, Any], section: str) -> T:
+    """Make one section's dataclass from a mapping.
+
+    Raises:
+        ConfigError: A key is unknown (the nearest known one is named), or a value has the wrong
+            type or range.
+    """
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"unknown setting {section}.{key}{_nearest(key, list(known))}")
+        default = known[key].default
+        if isinstance(default, bool) != isinstance(value, bool) or not (
+            isinstance(value, type(default))
+            or (isinstance(default, float) and isinstance(value, int))
+            or (isinstance(default, tuple) and isinstance(value, list))
+        ):
+            wanted = type(default).__name__
+            raise ConfigError(f"{section}.{key} must be a {wanted}, got {value!r}")
+    return kind(**values)
+
+
+def config_from(values: Mapping[str, Any]) -> Config:
+    """Make a configuration from nested mappings, as TOML or JSON gives them."""
+    sections = {f.name: f.type for f in fields(Config)}
+    kinds: dict[str, type] = {
+        "preprocess": PreprocessConfig,
+        "augment": AugmentConfig,
+        "train": TrainConfig,
+    }
+    made: dict[str, Any] = {}
+    for name, part in values.items():
+        if name not in sections:
+            raise ConfigError(f"unknown section [{name}]{_nearest(name, list(sections))}")
+        if not isinstance(part, Mapping):
+            raise ConfigError(f"{name} must be a section with settings, got {part!r}")
+        made[name] = section_from(kinds[name], part, name)
+    return Config(**made)
+
+
+def load_config(path: Path | None) -> Config:
+    """Read a TOML or JSON file; the defaults when None.
+
+    Raises:
+        ConfigError: The file can't be read, is malformed, or holds an unknown or wrong setting.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is malformed: {error}") from error
+    return config_from(values)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

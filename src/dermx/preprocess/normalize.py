@@ -1,0 +1,40 @@
+"""ImageNet standardisation: uint8 pixels to the float input a network was pre-trained with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per RGB channel, of pixels scaled to [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalize(
+    pixels: UInt8[np.ndarray, "*batch h w 3"],
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Float32[np.ndarray, "*batch 3 h w"]:
+    """Scale to [0, 1], subtract the mean, divide by the deviation; channels move to the front.
+
+    Args:
+        pixels: RGB, one picture or a batch.
+        mean: Per channel, of pixels in [0, 1].
+        std: Per channel, > 0.
+
+    Returns:
+        Contiguous float32, about -2.1 to 2.7 for ImageNet's numbers.
+    """
+    scale = np.float32(1 / 255) / np.asarray(std, np.float32)
+    offset = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    values = pixels.astype(np.float32) * scale - offset
+    return np.ascontiguousarray(np.moveaxis(values, -1, -3))
+
+
+def denormalize(
+    values: Float32[np.ndarray, "*batch 3 h w"],
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> UInt8[np.ndarray, "*batch h w 3"]:
+    """Invert `normalize`, rounded and clipped to 0 to 255."""
+    pixels = np.moveaxis(values, -3, -1) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    return np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8)

@@ -1,0 +1,228 @@
+"""What crosses from one stage to the next: a case, the predictions of many, the answer for one."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+from dermx.diagnoses import CODES
+from dermx.errors import DataError, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One picture and what is known about it.
+
+    How a diagnosis was made (HAM10000's `dx_type`) is left out on purpose: it leaks the label.
+    """
+
+    image: str  # identifier, unique in a table: the file name without its ending
+    path: Path
+    diagnosis: str | None  # a code of `dermx.diagnoses.CODES`; None where the truth is not known
+    lesion: str  # identifier of the lesion or, for clinical photographs, of the patient
+    group: str  # cases of one group never come apart: lesion, duplicates, the same patient
+    source: str  # "ham10000", "dermnet", "isic2018", "folder"
+    age: float | None = None  # years
+    sex: str | None = None  # "female" or "male"
+    site: str | None = None  # where on the body
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The part of the upright picture that the model saw, as fractions of its sides."""
+
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+
+    def paste(
+        self, values: Float[np.ndarray, "h w"], size: tuple[int, int]
+    ) -> Float32[np.ndarray, "height width"]:
+        """Enlarge a map of the viewed part into the whole picture; 0 where the model saw nothing.
+
+        Args:
+            values: A coarse map over the viewed part, any range.
+            size: Height and width of the whole picture, pixels.
+
+        Returns:
+            The map at the picture's size, bilinear between the cells' centres.
+        """
+        import cv2  # here, so that tables of records don't need it
+
+        height, width = size
+        top, bottom = round(self.top * height), round((self.top + self.height) * height)
+        left, right = round(self.left * width), round((self.left + self.width) * width)
+        whole = np.zeros((height, width), np.float32)
+        if bottom > top and right > left:
+            whole[top:bottom, left:right] = cv2.resize(
+                values.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR
+            )
+        return whole
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """What one model said about n cases; everything past the forward pass reads only this.
+
+    One `.npz` file without pickled objects. `labels` is -1 where the truth is not known.
+    """
+
+    images: Sequence[str]  # n identifiers
+    groups: Sequence[str]  # n; the unit that intervals resample: lesion or patient
+    labels: Int[np.ndarray, " n"]
+    logits: Float32[np.ndarray, "n classes"]
+    features: Float32[np.ndarray, "n features"]
+    codes: tuple[str, ...] = CODES
+
+    def __post_init__(self) -> None:
+        n = len(self.images)
+        lengths = {len(self.groups), len(self.labels), len(self.logits), len(self.features)}
+        if lengths != {n}:
+            raise InputError(f"need one row per case, got {n} images and lengths {sorted(lengths)}")
+        if self.logits.ndim != 2 or self.logits.shape[1] != len(self.codes):
+            raise InputError(f"logits have shape {self.logits.shape}, need (n, {len(self.codes)})")
+
+    @property
+    def probs(self) -> Float[np.ndarray, "n classes"]:
+        """Softmax of the logits, not calibrated; rows sum to 1."""
+        return softmax(self.logits)
+
+    def select(self, keep: np.ndarray) -> Self:
+        """Return the cases picked by a boolean mask or by indices."""
+        index = np.arange(len(self.images))[keep]
+        return type(self)(
+            images=[self.images[i] for i in index],
+            groups=[self.groups[i] for i in index],
+            labels=self.labels[index],
+            logits=self.logits[index],
+            features=self.features[index],
+            codes=self.codes,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one `.npz` file, whole or not at all."""
+        with write_whole(path) as file:
+            np.savez(
+                file,
+                images=np.array(self.images, dtype=np.str_),
+                groups=np.array(self.groups, dtype=np.str_),
+                labels=self.labels,
+                logits=self.logits,
+                features=self.features,
+                codes=np.array(self.codes, dtype=np.str_),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file written by `save`.
+
+        Raises:
+            DataError: The file is missing, damaged or lacks a part.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as parts:
+                return cls(
+                    images=[str(name) for name in parts["images"]],
+                    groups=[str(name) for name in parts["groups"]],
+                    labels=parts["labels"],
+                    logits=parts["logits"],
+                    features=parts["features"],
+                    codes=tuple(str(code) for code in parts["codes"]),
+                )
+        except (OSError, KeyError, ValueError) as error:
+            raise DataError(f"{path} is not a predictions file: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Assessment:
+    """The answer for one picture."""
+
+    image: str  # what was assessed: a path, or "picture" for pixels
+    size: tuple[int, int]  # height and width of the upright picture, pixels
+    probabilities: Mapping[str, float]  # over the eight codes; sums to 1
+    view: View
+    maps: Float32[np.ndarray, "classes h w"]  # Grad-CAM per class, each scaled to [0, 1]
+    notes: tuple[str, ...] = ()  # what was done to read the picture, e.g. "first of 12 frames used"
+    trust: Mapping[str, Any] = field(default_factory=dict)  # filled where the bundle has trust parts
+
+    @property
+    def prediction(self) -> str:
+        """Code of the most probable class."""
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the predicted class, in [0, 1]."""
+        return self.probabilities[self.prediction]
+
+    def heatmap(self, code: str | None = None) -> Float32[np.ndarray, "height width"]:
+        """Where the model looked for one class, on the upright picture.
+
+        Args:
+            code: One of the eight codes; the predicted class when None.
+
+        Returns:
+            Values in [0, 1], 0 outside the part that the model saw.
+
+        Raises:
+            InputError: The code is not one of the model's.
+        """
+        codes = list(self.probabilities)
+        code = self.prediction if code is None else code
+        if code not in codes:
+            raise InputError(f"no class {code!r}; the classes are {', '.join(codes)}")
+        return self.view.paste(self.maps[codes.index(code)], self.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the keys of `dermx predict --json`."""
+        return {
+            "image": self.image,
+            "prediction": self.prediction,
+            "confidence": self.confidence,
+            "probabilities": dict(self.probabilities),
+            **self.trust,
+        }
+
+
+def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n classes"]:
+    """Logits to probabilities along the last axis, in float64 and without overflow."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    weights = np.exp(shifted)
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+class write_whole:  # noqa: N801 - used like `open`
+    """Open a file for writing that appears under its name only when it is complete.
+
+    The bytes go to a temporary file in the same folder, renamed at the end; after an error the
+    old file, if there was one, is untouched.
+
+    >>> with write_whole(Path("numbers.txt")) as file:  # doctest: +SKIP
+    ...     file.write(b"1 2 3")
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> IO[bytes]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        self.temporary = Path(name)
+        self.file = os.fdopen(handle, "wb")
+        return self.file
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.file.close()
+        if kind is None:
+            umask = os.umask(0)
+            os.umask(umask)
+            self.temporary.chmod(0o666 & ~umask)  # mkstemp's own mode lets nobody else read
+            self.temporary.replace(self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Cases to a trained model; the only part that knows torch."""
