@@ -1,0 +1,252 @@
+"""What is a model, once trained? A folder that holds all that answering needs, and checks itself.
+
+```text
+bundle.json    format, name, classes in the order of the logits, preprocessing, figures, hashes
+network.onnx   pixels (n, 3, s, s) → map (n, c, h, w) and features (n, c), the mean over the map
+head.npz       the linear layer: weight (classes, c), bias (classes,)
+card.md        the model card, for people
+```
+
+A bundle is JSON, ONNX and plain arrays; nothing in it is ever unpickled. The hashes find damage and
+mixed-up files, not forgery: whoever can replace a file can replace its hash.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from dermx.config import PreprocessConfig, section_from
+from dermx.diagnoses import CODES
+from dermx.errors import BundleError, ConfigError
+
+FORMAT: Final = 1  # of bundle.json; a reader refuses a higher one
+INDEX: Final = "bundle.json"
+NETWORK: Final = "network.onnx"
+HEAD: Final = "head.npz"
+CARD: Final = "card.md"
+TRUST: Final = "trust.json"  # optional
+SHIPPED: Final = Path(__file__).parent / "shipped"  # the model that comes with the package
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bundle:
+    """A model's folder, read and checked; the network itself stays on disk."""
+
+    folder: Path
+    name: str
+    architecture: str
+    codes: tuple[str, ...]  # of `dermx.diagnoses.CODES`, in the order of the logits
+    preprocess: PreprocessConfig
+    weight: Float32[np.ndarray, "classes c"]
+    bias: Float32[np.ndarray, " classes"]
+    network: Path
+    figures: Mapping[str, Any] = field(default_factory=dict)  # measured on the test part
+    created: str = ""  # ISO 8601, UTC
+    version: str = ""  # of the dermx that wrote it
+
+
+def load_bundle(path: Path | None = None) -> Bundle:
+    """Read and check a model's folder.
+
+    Args:
+        path: Folder of the model; the one shipped with dermx when None.
+
+    Raises:
+        BundleError: A file is missing or damaged, the format is newer than this dermx, a class is
+            unknown, or the shapes don't fit each other.
+    """
+    folder = SHIPPED if path is None else Path(path)
+    index = _read_index(folder, shipped=path is None)
+    try:
+        codes = tuple(str(code) for code in index["codes"])
+        preprocess = section_from(PreprocessConfig, index["preprocess"], "preprocess")
+        hashes = {str(name): str(value) for name, value in index["sha256"].items()}
+        name, architecture = str(index["name"]), str(index["architecture"])
+        figures = dict(index.get("figures", {}))
+    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise BundleError(f"{folder / INDEX} is not as this dermx writes it: {what}") from error
+    _check_files(folder, hashes)
+    weight, bias = _read_head(folder / HEAD)
+    _check_head(codes, weight, bias)
+    return Bundle(
+        folder=folder,
+        name=name,
+        architecture=architecture,
+        codes=codes,
+        preprocess=preprocess,
+        weight=weight,
+        bias=bias,
+        network=folder / NETWORK,
+        figures=figures,
+        created=str(index.get("created", "")),
+        version=str(index.get("dermx", "")),
+    )
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    name: str,
+    architecture: str,
+    codes: Sequence[str] = CODES,
+    preprocess: PreprocessConfig,
+    network_bytes: bytes,
+    weight: Float[np.ndarray, "classes c"],
+    bias: Float[np.ndarray, " classes"],
+    figures: Mapping[str, Any],
+    card: str,
+) -> Bundle:
+    """Write a model's folder, whole or not at all; a bundle that was there is replaced.
+
+    Args:
+        folder: Absent, empty, or an older bundle; anything else is left alone.
+        name: What the model is called in reports, e.g. "mobilenetv2".
+        architecture: The timm name of the network.
+        codes: Classes in the order of the head's rows.
+        preprocess: How its inputs were made in training.
+        network_bytes: The ONNX file, weights inside.
+        weight: Of the linear layer; stored as float32.
+        bias: Of the linear layer; stored as float32.
+        figures: What was measured, JSON values only.
+        card: The model card, Markdown.
+
+    Raises:
+        BundleError: The folder holds something else than a bundle, a class is unknown, or the
+            shapes don't fit each other.
+    """
+    folder = Path(folder)
+    weight, bias = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
+    _check_head(tuple(codes), weight, bias)
+    _check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the last step is a rename within one file system.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        fresh, old = Path(scratch) / "new", Path(scratch) / "old"
+        fresh.mkdir()
+        (fresh / NETWORK).write_bytes(network_bytes)
+        np.savez(fresh / HEAD, weight=weight, bias=bias)
+        (fresh / CARD).write_text(card, encoding="utf-8")
+        index = {
+            "format": FORMAT,
+            "name": name,
+            "architecture": architecture,
+            "codes": list(codes),
+            "preprocess": asdict(preprocess),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "dermx": _version(),
+            "figures": dict(figures),
+            "sha256": {part: _sha256(fresh / part) for part in (NETWORK, HEAD, CARD)},
+        }
+        (fresh / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    return load_bundle(folder)
+
+
+def _read_index(folder: Path, *, shipped: bool) -> dict[str, Any]:
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if shipped:
+            raise BundleError(
+                "this copy of dermx comes without a model; name one: --model FOLDER, "
+                "load_model(FOLDER)"
+            ) from error
+        raise BundleError(
+            f"{folder} is not a model's folder: {INDEX} is missing; "
+            "`dermx export RUN --out FOLDER` makes one"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"can't read {path}: {error}") from error
+    written = index.get("format") if isinstance(index, dict) else None
+    if not isinstance(written, int) or written < 1:
+        raise BundleError(f"{path} is not the index of a model: its format is {written!r}")
+    if written > FORMAT:
+        raise BundleError(
+            f"{path} has format {written}, this dermx reads up to {FORMAT}; "
+            "pip install --upgrade dermx"
+        )
+    return dict(index)
+
+
+def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
+    for part in (NETWORK, HEAD, *hashes):
+        path = folder / part
+        if Path(part).name != part:
+            raise BundleError(f"{folder / INDEX} names {part!r}, which is not in its folder")
+        if not path.is_file():
+            raise BundleError(
+                f"{folder} is incomplete: {part} is missing; "
+                "copy the whole folder again or make it with `dermx export`"
+            )
+        found, promised = _sha256(path), hashes.get(part, "nothing")
+        if found != promised:
+            raise BundleError(
+                f"{path} is damaged: its SHA-256 is {found[:12]}…, {INDEX} says {promised[:12]}…; "
+                "copy the whole folder again"
+            )
+
+
+def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as parts:
+            return np.asarray(parts["weight"], np.float32), np.asarray(parts["bias"], np.float32)
+    except (OSError, KeyError, ValueError) as error:
+        raise BundleError(f"{path} does not hold weight and bias: {error}") from error
+
+
+def _check_head(codes: tuple[str, ...], weight: np.ndarray, bias: np.ndarray) -> None:
+    if unknown := [code for code in codes if code not in CODES]:
+        raise BundleError(f"unknown classes {unknown}; dermx knows {', '.join(CODES)}")
+    if len(set(codes)) != len(codes) or not codes:
+        raise BundleError(f"need each class once, got {list(codes)}")
+    if weight.ndim != 2 or weight.shape[0] != len(codes) or bias.shape != (len(codes),):
+        raise BundleError(
+            f"{len(codes)} classes need weight ({len(codes)}, c) and bias ({len(codes)},), "
+            f"got {weight.shape} and {bias.shape}"
+        )
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise BundleError("weight or bias hold values that are not finite; the training diverged")
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise BundleError(f"{folder} is not a plain folder; name another place for the model")
+    own = {INDEX, NETWORK, HEAD, CARD, TRUST}
+    names = {entry.name for entry in folder.iterdir()}
+    if names and (INDEX not in names or names - own):
+        foreign = sorted(names - own) or sorted(names)
+        raise BundleError(
+            f"{folder} holds something else than a model, e.g. {foreign[0]}; "
+            "name a new folder or empty this one"
+        )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version() -> str:
+    from importlib.metadata import (
+        version,
+    )  # here: it costs tens of milliseconds, reading needs none
+
+    return version("dermx")
