@@ -1,0 +1,100 @@
+"""How are pictures decoded only once, however many epochs follow?
+
+All pictures lie one behind the other, uint8 RGB, in one file that is mapped into memory: opening
+it costs nothing, processes share it, and what the machine can't hold stays on disk.
+A key made from the files and the settings tells whether an old cache still fits.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from dermx.records import write_whole
+
+Decode = Callable[[Path], UInt8[np.ndarray, "h w 3"]]
+Track = Callable[[Iterable[UInt8[np.ndarray, "h w 3"]], str, int], Iterable[UInt8[np.ndarray, "h w 3"]]]
+
+
+class PixelCache:
+    """Decoded pictures by number; `cache[i]` is a read-only (h, w, 3) view, not a copy."""
+
+    def __init__(self, folder: Path) -> None:
+        with np.load(folder / "index.npz", allow_pickle=False) as index:
+            self.shapes: np.ndarray = index["shapes"]  # (n, 2): height, width
+            self.starts: np.ndarray = index["starts"]  # (n,): offset of the first byte
+            self.key = str(index["key"])
+        self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+        height, width = (int(side) for side in self.shapes[i])
+        start = int(self.starts[i])
+        return self.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+
+def cache_key(paths: Sequence[Path], recipe: object) -> str:
+    """Return a digest of the files (name, size, time of change) and of how they are decoded."""
+    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(json.dumps([files, repr(recipe)]).encode()).hexdigest()
+
+
+def open_cache(
+    folder: Path,
+    paths: Sequence[Path],
+    decode: Decode,
+    *,
+    recipe: object,
+    track: Track | None = None,
+    threads: int = 4,
+) -> PixelCache:
+    """Open the cache of these pictures, decoding them first where no fitting one is there.
+
+    Args:
+        folder: Where `pixels.bin` and `index.npz` are or will be.
+        paths: The pictures, in the order of their numbers.
+        decode: A file to the pixels that are kept.
+        recipe: Anything whose `repr` tells how `decode` works; a change makes a new cache.
+        track: Wraps the pictures as they come, to show progress.
+        threads: Decoders at work; decoding happens outside Python's lock.
+
+    Raises:
+        PictureError: One of the pictures can't be read.
+    """
+    key = cache_key(paths, recipe)
+    if (folder / "index.npz").is_file() and (folder / "pixels.bin").is_file():
+        cache = PixelCache(folder)
+        if cache.key == key:
+            return cache
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.npz").unlink(missing_ok=True)  # never an old index beside new pixels
+    shapes, starts, position = [], [], 0
+    with write_whole(folder / "pixels.bin") as file, ThreadPoolExecutor(threads) as pool:
+        pictures: Iterable[np.ndarray] = _in_order(pool, decode, paths, ahead=8 * threads)
+        if track is not None:
+            pictures = track(pictures, "decoding pictures", len(paths))
+        for picture in pictures:
+            shapes.append(picture.shape[:2])
+            starts.append(position)
+            position += file.write(np.ascontiguousarray(picture).data)
+    with write_whole(folder / "index.npz") as file:
+        np.savez(file, shapes=np.array(shapes), starts=np.array(starts), key=np.array(key))
+    return PixelCache(folder)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, decode: Decode, paths: Sequence[Path], ahead: int
+) -> Iterable[np.ndarray]:
+    """Decode in parallel, yield in order, and never hold more than `ahead` pictures."""
+    waiting = [pool.submit(decode, path) for path in paths[:ahead]]
+    for i in range(len(paths)):
+        yield waiting[i].result()
+        waiting[i] = None  # type: ignore[call-overload]  # let the pixels go
+        if ahead + i < len(paths):
+            waiting.append(pool.submit(decode, paths[ahead + i]))

@@ -1,0 +1,95 @@
+"""What does the network see, and in which order?
+
+Every random draw is made from (seed, epoch, position), never from a generator that is carried
+along. So any epoch can be made again on its own: resuming needs no saved generator, and neither
+the number of loader processes nor of training processes changes what is drawn.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dermx.config import AugmentConfig, TrainConfig
+from dermx.train.augment import apply_change, draw_change
+from dermx.train.cache import PixelCache
+from dermx.train.sampling import draw_epoch, target_counts
+
+
+class Draw(NamedTuple):
+    """One place in one epoch and the picture that fills it."""
+
+    epoch: int
+    position: int
+    picture: int
+
+
+class TrainSet(Dataset[tuple[UInt8[torch.Tensor, "s s 3"], int]]):
+    """Cached pictures, changed as drawn; the key of an item is a `Draw`."""
+
+    def __init__(
+        self,
+        cache: PixelCache,
+        labels: Int[np.ndarray, " n"],
+        augment: AugmentConfig,
+        *,
+        size: int,
+        seed: int,
+    ) -> None:
+        self.cache, self.labels, self.augment = cache, labels, augment
+        self.size, self.seed = size, seed
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, draw: Draw) -> tuple[UInt8[torch.Tensor, "s s 3"], int]:
+        rng = np.random.default_rng([self.seed, 1, draw.epoch, draw.position])
+        change = draw_change(self.augment, rng)
+        pixels = apply_change(self.cache[draw.picture], change, self.size)
+        return torch.from_numpy(pixels), int(self.labels[draw.picture])
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """The batches of one epoch; set `epoch` before each pass.
+
+    A batch is split evenly over the processes, so the global batch does not depend on their
+    number. The last, incomplete batch is left out: its few pictures would weigh more.
+    """
+
+    def __init__(
+        self, labels: Int[np.ndarray, " n"], config: TrainConfig, *, rank: int = 0, world: int = 1
+    ) -> None:
+        self.labels, self.config, self.rank, self.world = labels, config, rank, world
+        self.epoch = 0
+        counts = np.bincount(labels)
+        total = config.samples_per_epoch or len(labels)
+        self.targets = target_counts(counts, config.oversample, total)
+        self.batch_size = min(config.batch_size, int(self.targets.sum()))
+
+    def __len__(self) -> int:
+        return int(self.targets.sum()) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng([self.config.seed, 0, self.epoch])
+        order = draw_epoch(self.labels, self.targets, rng)
+        draws = [Draw(self.epoch, position, int(i)) for position, i in enumerate(order)]
+        for batch in range(len(self)):
+            start = batch * self.batch_size
+            yield draws[start + self.rank : start + self.batch_size : self.world]
+
+
+def make_loader(
+    dataset: TrainSet, batches: EpochBatches, *, workers: int, pin_memory: bool
+) -> DataLoader[tuple[UInt8[torch.Tensor, "b s s 3"], Int[torch.Tensor, " b"]]]:
+    """Load batches as uint8, a quarter of the bytes that normalised pixels would take."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )

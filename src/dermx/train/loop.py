@@ -1,0 +1,288 @@
+"""How is one model trained? `fit` reads top to bottom.
+
+It stands on accelerate, so `accelerate launch` and `torchrun` run it over several processes
+unchanged; each then sees its share of every global batch.
+"""
+
+import copy
+import ctypes
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator, PartialState
+from jaxtyping import Float32, Int, UInt8
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+
+from dermx.config import Config
+from dermx.errors import ConfigError
+from dermx.records import write_whole
+from dermx.train.cache import PixelCache
+from dermx.train.checkpoint import Progress, load_checkpoint, save_checkpoint, save_tensors
+from dermx.train.dataset import EpochBatches, TrainSet, make_loader
+from dermx.train.network import Standardize, build_network, choose_precision
+from dermx.train.schedule import learning_rate_at
+
+Score = Callable[[Int[np.ndarray, " n"], Float32[np.ndarray, "n classes"]], dict[str, float]]
+
+
+class Track(Protocol):
+    """Shows progress over batches: `track(batches, what, total, pictures_per_batch)`."""
+
+    def __call__(
+        self, items: Iterable[Any], what: str, total: int, unit: int = 1
+    ) -> Iterable[Any]: ...
+
+
+def quiet(items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterable[Any]:
+    """Show nothing."""
+    return items
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Decoded pictures of one part with their class indices."""
+
+    cache: PixelCache
+    labels: Int[np.ndarray, " n"]
+
+
+def fit(
+    train: Pictures,
+    val: Pictures,
+    config: Config,
+    out: Path,
+    *,
+    n_classes: int,
+    score: Score,
+    init: Path | None = None,
+    pretrained: bool = True,
+    resume: bool = False,
+    digest: str = "",
+    track: Track = quiet,
+    say: Callable[[str], None] = print,
+) -> Progress:
+    """Train one network and keep its best averaged weights in `out/best.safetensors`.
+
+    Args:
+        train: Pictures at least as large as the input, any shape.
+        val: Finished inputs, (s, s, 3) each, made by `dermx.preprocess.pipeline.prepare`.
+        config: All settings.
+        out: Where `checkpoint.safetensors`, `best.safetensors` and `history.jsonl` go.
+        n_classes: Number of logits.
+        score: Labels and logits to figures; the best epoch has the largest "balanced_accuracy".
+        init: Starting weights; see `build_network`.
+        pretrained: Without `init`, download ImageNet weights; else start at random.
+        resume: Go on from the last finished epoch, where there is one.
+        digest: What the run depends on; resuming with another one is refused.
+        track: Shows progress within an epoch.
+        say: Shows one line per epoch.
+
+    Raises:
+        ConfigError: The batch can't be split, or a resumed run has other settings.
+    """
+    settings = config.train
+    accelerator = make_accelerator(settings.precision)
+    device, world = accelerator.device, accelerator.num_processes
+    if settings.batch_size % world:
+        raise ConfigError(f"batch size {settings.batch_size} can't be split over {world} processes")
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")  # TF32 for what is left in fp32
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(settings.seed)
+
+    network = build_network(
+        settings.architecture, n_classes, dropout=settings.dropout, init=init, pretrained=pretrained
+    ).to(device)
+    if world > 1 and device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        param_groups_weight_decay(network, settings.weight_decay), lr=settings.learning_rate
+    )
+    standardize = Standardize(config.preprocess.mean, config.preprocess.std).to(device)
+    batches = EpochBatches(
+        train.labels, settings, rank=accelerator.process_index, world=world
+    )
+    loader = make_loader(
+        TrainSet(
+            train.cache, train.labels, config.augment,
+            size=config.preprocess.image_size, seed=settings.seed,
+        ),
+        batches,
+        workers=loader_processes(settings.workers, device),
+        pin_memory=device.type == "cuda",
+    )
+
+    progress = Progress(digest=digest)
+    if resume and (out / "checkpoint.safetensors").is_file():
+        progress = load_checkpoint(out / "checkpoint.safetensors", network, average, optimizer)
+        if progress.digest != digest:
+            raise ConfigError(f"{out} was started with other settings, pictures or weights")
+        if accelerator.scaler is not None and progress.scaler:
+            accelerator.scaler.load_state_dict(progress.scaler)
+        say(f"resumed after epoch {progress.epoch} of {settings.epochs}")
+    model, optimizer = accelerator.prepare(network, optimizer)
+
+    per_epoch, total_steps = len(batches), len(batches) * settings.epochs
+    for epoch in range(progress.epoch, settings.epochs):
+        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout; epochs stand on their own
+        batches.epoch = epoch
+        model.train()
+        losses = torch.zeros(per_epoch, device=device)
+        started = time.perf_counter()
+        what = f"epoch {epoch + 1}/{settings.epochs}"
+        for i, (pixels, labels) in enumerate(track(loader, what, per_epoch, batches.batch_size)):
+            step = epoch * per_epoch + i
+            rate = learning_rate_at(
+                step, total=total_steps, peak=settings.learning_rate, warmup=settings.warmup
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            pixels = pixels.to(device, non_blocking=True)  # (b, s, s, 3) uint8
+            labels = labels.to(device, non_blocking=True)  # (b,)
+            logits = model(standardize(pixels))  # (b, classes), in the precision asked for
+            loss = F.cross_entropy(
+                logits.float(), labels, label_smoothing=settings.label_smoothing
+            )
+            optimizer.zero_grad(set_to_none=True)
+            accelerator.backward(loss)
+            if settings.clip_norm:
+                accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            optimizer.step()
+            progress.averaged_steps += 1
+            update_average(average, network, settings.ema_decay, progress.averaged_steps)
+            losses[i] = loss.detach()
+        mean_loss = float(accelerator.reduce(losses.mean(), "mean"))
+        seconds = time.perf_counter() - started
+
+        if accelerator.is_main_process:
+            logits = predict(average, standardize, val.cache, settings.batch_size)
+            figures = score(val.labels, logits)
+            val_loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(val.labels))
+            row = {
+                "epoch": epoch + 1,
+                "learning_rate": rate,
+                "train_loss": mean_loss,
+                "val_loss": float(val_loss),
+                **{f"val_{name}": value for name, value in figures.items()},
+                "images_per_second": per_epoch * batches.batch_size / seconds,
+                "seconds": time.perf_counter() - started,
+                **peak_memory(device),
+            }
+            progress.epoch = epoch + 1
+            progress.history.append(row)
+            progress.scaler = accelerator.scaler.state_dict() if accelerator.scaler else {}
+            if figures["balanced_accuracy"] > progress.best_score:
+                progress.best_score, progress.best_epoch = figures["balanced_accuracy"], epoch + 1
+                save_tensors(out / "best.safetensors", average.state_dict(), {"epoch": what})
+            save_checkpoint(
+                out / "checkpoint.safetensors", network, average, optimizer, progress
+            )
+            write_history(out / "history.jsonl", progress.history)
+            say(describe(row, settings.epochs))
+        accelerator.wait_for_everyone()
+    return progress
+
+
+def make_accelerator(wanted: str) -> Accelerator:
+    """Join the processes of the run, one or many, in the precision that suits the device."""
+    precision = choose_precision(wanted, PartialState().device)
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+
+
+def loader_processes(wanted: int, device: torch.device) -> int:
+    """Count the processes that load pictures.
+
+    Changing a picture takes 0.4 ms, a CPU's training step 25 ms of it: there, processes only get
+    in the way. A GPU is a hundred times as fast and needs several.
+    """
+    if wanted >= 0:
+        return wanted
+    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move the running average towards the network, faster in the first steps.
+
+    Args:
+        average: Changed in place; BatchNorm statistics are averaged too.
+        network: The weights after the step.
+        decay: In [0, 1); 0 copies.
+        step: Steps done, this one included.
+    """
+    keep = min(decay, (1 + step) / (10 + step)) if decay else 0.0
+    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
+    for slow, fast in pairs:
+        if slow.is_floating_point():
+            slow.lerp_(fast, 1 - keep)
+        else:
+            slow.copy_(fast)
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, standardize: nn.Module, cache: PixelCache, batch_size: int
+) -> Float32[np.ndarray, "n classes"]:
+    """Logits of finished inputs, in fp32 as at deployment."""
+    device = next(network.parameters()).device
+    network.eval()
+    logits = []
+    for start in range(0, len(cache), batch_size):
+        stop = min(start + batch_size, len(cache))
+        pixels: UInt8[Tensor, "b s s 3"] = torch.from_numpy(
+            np.stack([cache[i] for i in range(start, stop)])
+        )
+        logits.append(network(standardize(pixels.to(device))).float().cpu().numpy())
+    return np.concatenate(logits)
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Largest memory so far in MiB: of the process, and on the GPU where there is one."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there
+    peak = {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    if device.type == "cuda":
+        peak["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peak
+
+
+def write_history(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write one JSON object per line and epoch."""
+    with write_whole(path) as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def describe(row: dict[str, float], epochs: int) -> str:
+    """Return one line for people."""
+    return (
+        f"epoch {row['epoch']:.0f}/{epochs}: loss {row['train_loss']:.3f}, "
+        f"validation loss {row['val_loss']:.3f}, "
+        f"balanced accuracy {row['val_balanced_accuracy']:.3f}, "
+        f"{row['images_per_second']:.0f} images/s, {row['seconds']:.0f} s"
+    )
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory instead of handing it back after every step.
+
+    A CPU's training step frees and asks for hundreds of MiB; page faults then cost up to half of
+    the time. Does nothing where there is no glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names in malloc.h
+    for option, value in ((trim_threshold, 2**31 - 1), (top_pad, 2**28), (mmap_threshold, 2**30)):
+        libc.mallopt(option, value)

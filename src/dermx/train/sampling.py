@@ -1,0 +1,60 @@
+"""Which pictures make up an epoch when 58 naevi come on one dermatofibroma?
+
+Minority oversampling: each class has a target count, between its own and the largest class's.
+"""
+
+import numpy as np
+from jaxtyping import Int
+
+from dermx.errors import InputError
+
+
+def target_counts(
+    counts: Int[np.ndarray, " classes"], share: float, total: int = 0
+) -> Int[np.ndarray, " classes"]:
+    """How often each class is drawn in one epoch.
+
+    Args:
+        counts: Pictures per class.
+        share: 0 keeps the natural counts; 1 draws every class as often as the largest.
+        total: Scale the targets to this sum, about; 0 leaves them.
+
+    Returns:
+        Counts, at least 1 for a class that has pictures and 0 for one that has none.
+
+    >>> target_counts(np.array([100, 20, 0]), share=0.5)
+    array([100,  60,   0])
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"the oversampling share is from 0 to 1, got {share}")
+    targets = counts + share * (counts.max() - counts)
+    targets[counts == 0] = 0
+    if total:
+        targets = targets * (total / targets.sum())
+    return np.where(counts > 0, np.maximum(1, np.rint(targets)), 0).astype(np.int64)
+
+
+def draw_epoch(
+    labels: Int[np.ndarray, " n"], targets: Int[np.ndarray, " classes"], rng: np.random.Generator
+) -> Int[np.ndarray, " drawn"]:
+    """Pick and shuffle the pictures of one epoch.
+
+    A class above its own count uses every picture equally often before the rest is drawn; a class
+    below is drawn without repetition. So no picture is left out by bad luck.
+
+    Args:
+        labels: Class index of each picture.
+        targets: How often each class is drawn.
+        rng: Where the choice comes from.
+
+    Returns:
+        Indices into `labels`.
+    """
+    chosen = []
+    for label, target in enumerate(targets):
+        members = np.flatnonzero(labels == label)
+        if target == 0 or len(members) == 0:
+            continue
+        whole, rest = divmod(int(target), len(members))
+        chosen += [np.tile(members, whole), rng.permutation(members)[:rest]]
+    return rng.permutation(np.concatenate(chosen))
