@@ -1,6 +1,166 @@
-"""Placeholder, replaced shortly."""
+"""Hair: which pixels are dark hair, and what the skin beneath may look like.
+
+Hair is thin, dark and straight over many times its width; a pigment network or a fissure is thin
+and dark too, but bends or branches within a few pixels. So: a black-hat finds what is thin and
+dark, openings along lines keep what runs straight, and whole strands are kept or dropped.
+
+Limits: white and very pale hair is left in; ruler marks count as hair; a scar or a vessel that is
+long, dark in red light and straight may be taken for hair.
+"""
+
+from functools import cache
+
+import cv2
 import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
+
+from dermx.errors import InputError
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+Grey = UInt8[np.ndarray, "h w"]
+Mask = Bool[np.ndarray, "h w"]
+
+# Everything is searched in a picture of this many pixels, so all lengths below are shares of the
+# picture's size and the time does not grow with it.
+WORK_PIXELS = 400 * 300
+THICKEST = 9  # pixels of the work picture; darker areas wider than this are not hair
+DIRECTIONS = 12
+SHORT, LONG = 15, 25  # how far a hair runs straight: its every part, and somewhere along it
+FAINT, CLEAR = 10, 20  # grey levels darker than the surroundings: every part, and somewhere
+MEAN_STRAIGHT = 14.0  # grey levels along the long lines, averaged over a strand
+EDGE = 0.4  # a hair ends where its darkness falls to this share of the darkness beside it
+INPAINT_RADIUS = 2.0  # pixels of the work picture
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
-def remove_hair(picture: np.ndarray) -> np.ndarray:
-    raise NotImplementedError
+def hair_mask(picture: Pixels) -> Mask:
+    """Find dark hair, soft edges included.
+
+    Args:
+        picture: RGB, any size and shape.
+
+    Returns:
+        True where hair is and one pixel around it.
+
+    Raises:
+        InputError: Not an RGB uint8 picture, or without pixels.
+
+    Source: the black-hat is DullRazor's generalised closing (Lee et al. 1997,
+    doi:10.1016/S0010-4825(97)00020-6); the test for straightness is an opening by lines.
+    """
+    check_picture(picture)
+    return _mask(_strands(_work(picture)), picture.shape[:2])
+
+
+def remove_hair(picture: Pixels) -> Pixels:
+    """Replace hair by what its surroundings suggest; every other pixel stays as it is.
+
+    Large pictures are filled from an inpainted smaller one, so the fill is smoother than skin.
+
+    Args:
+        picture: RGB, any size and shape.
+
+    Returns:
+        A new picture; it differs from the given one only where `hair_mask` is True.
+
+    Raises:
+        InputError: Not an RGB uint8 picture, or without pixels.
+
+    Source: the Navier-Stokes fill of Bertalmio et al. 2001, as OpenCV has it; beside Telea's it
+    took two thirds of the time here and came a little closer to the skin beneath.
+    """
+    check_picture(picture)
+    work = _work(picture)
+    strands = _strands(work)
+    result = picture.copy()
+    if not strands.any():
+        return result
+    mask = _mask(strands, picture.shape[:2])
+    # A rim more is filled than the strands: it is soft, and enlarging mixes it into the fill.
+    unknown = cv2.dilate(strands.astype(np.uint8), CROSS)
+    fill = cv2.inpaint(work, unknown, INPAINT_RADIUS, cv2.INPAINT_NS)
+    fill = cv2.resize(fill, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    result[mask] = fill[mask]
+    return result
+
+
+def check_picture(picture: Pixels) -> None:
+    """Raise an InputError unless this is an RGB uint8 array with pixels."""
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise InputError(
+            f"need an RGB picture of shape (h, w, 3) and type uint8, "
+            f"got shape {picture.shape} and type {picture.dtype}"
+        )
+    if picture.size == 0:
+        raise InputError(f"the picture has no pixels: shape {picture.shape}")
+
+
+def _strands(work: Pixels) -> Mask:
+    """Hair in a work picture, without its soft edges."""
+    # Red light passes blood and most of the lesion's pigment, but not hair: measured against
+    # grey levels, recall of drawn hair rose by one point and false hair did not.
+    red = np.ascontiguousarray(work[:, :, 0])
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICKEST, THICKEST))
+    dark = np.asarray(cv2.morphologyEx(red, cv2.MORPH_BLACKHAT, disc), np.uint8)
+    short, long = _straight(dark, SHORT), _straight(dark, LONG)
+    candidate = (
+        (cv2.dilate(short, np.ones((3, 3), np.uint8)) > FAINT)
+        & (dark > FAINT)
+        & (dark > EDGE * cv2.dilate(short, np.ones((5, 5), np.uint8)))
+    )
+    count, labels = cv2.connectedComponents(candidate.astype(np.uint8), connectivity=8)
+    keep = (_peak(labels, long, count) > CLEAR) & (_mean(labels, long, count) > MEAN_STRAIGHT)
+    keep[0] = False  # what is no candidate
+    return np.asarray(keep[labels], bool)
+
+
+def _straight(dark: Grey, length: int) -> Grey:
+    """How dark each pixel is as part of a straight line of this length in its best direction."""
+    best = np.zeros_like(dark)
+    for line in _lines(length):
+        best = np.maximum(best, cv2.morphologyEx(dark, cv2.MORPH_OPEN, line))
+    return best
+
+
+@cache
+def _lines(length: int) -> list[Grey]:
+    lines = []
+    reach = (length - 1) / 2
+    for angle in np.arange(DIRECTIONS) * np.pi / DIRECTIONS:
+        dx, dy = reach * np.cos(angle), reach * np.sin(angle)
+        kernel = np.zeros((length, length), np.uint8)
+        start, end = (round(reach - dx), round(reach - dy)), (round(reach + dx), round(reach + dy))
+        lines.append(np.asarray(cv2.line(kernel, start, end, 1), np.uint8))
+    return lines
+
+
+def _peak(labels: Integer[np.ndarray, "h w"], values: Grey, count: int) -> Grey:
+    peak = np.zeros(count, np.uint8)
+    inside = labels > 0
+    np.maximum.at(peak, labels[inside], values[inside])
+    return peak
+
+
+def _mean(
+    labels: Integer[np.ndarray, "h w"], values: Grey, count: int
+) -> Float[np.ndarray, " count"]:
+    flat = labels.ravel()
+    total = np.bincount(flat, values.ravel(), count)
+    return np.asarray(total / np.maximum(np.bincount(flat, minlength=count), 1))
+
+
+def _work(picture: Pixels) -> Pixels:
+    height, width = picture.shape[:2]
+    factor = np.sqrt(WORK_PIXELS / (height * width))
+    if abs(factor - 1) < 0.01:
+        return picture
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(cv2.resize(picture, size, interpolation=method), np.uint8)
+
+
+def _mask(strands: Mask, size: tuple[int, ...]) -> Mask:
+    """Strands of the work picture in the given picture, a pixel wider on every side."""
+    share = strands.astype(np.uint8) * 255
+    grey = cv2.resize(share, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.dilate((grey > 96).astype(np.uint8), CROSS) > 0)
