@@ -1,30 +1,27 @@
 """Drawn lesions: pictures whose lesion and hair are known exactly, because code drew them.
 
-For tests, for trying every command without data, and for the example pictures. Skin is light
-absorbed by pigment and blood (Beer-Lambert), so browns, pinks and reds come out related as they
-are in skin; each diagnosis adds the structures it is known by. They resemble dermoscopy enough
-to tell the eight classes apart and no more: nothing medical can be concluded from them, and a
-model must never be trained on them for use.
+For tests, for trying every command without data, and for the example pictures. They resemble
+dermoscopy enough to tell the eight classes apart and no more: nothing medical can be concluded
+from them, and no model trained on them may be used on people.
+
+    python -m dermx.data.phantom --out examples        # the example pictures
+    python -m dermx.data.phantom --dataset drawn       # a small data set in HAM10000's layout
 """
 
-from collections.abc import Callable
+import argparse
+import csv
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, UInt8
+from PIL import Image
 
-from dermx.diagnoses import CODES
+from dermx.data.appearance import Colours, Plane, draw_acne, draw_lesion
+from dermx.diagnoses import CODES, DERMOSCOPIC
 from dermx.errors import InputError
-
-Plane = Float32[np.ndarray, "h w"]
-Colours = Float32[np.ndarray, "h w 3"]
-
-# How much each absorber takes from red, green and blue, per unit of density; by eye, so that
-# the sequence tan, brown, black and the sequence pink, red, purple look right on a screen.
-MELANIN = np.array([0.55, 0.95, 1.30], np.float32)
-BLOOD = np.array([0.10, 0.85, 0.70], np.float32)
-BARE = np.array([0.97, 0.92, 0.88], np.float32)  # skin without either
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,30 +33,6 @@ class Phantom:
     lesion: Bool[np.ndarray, "h w"]
     hair: Bool[np.ndarray, "h w"]  # at least half of the pixel is covered by hair
     diagnosis: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """What one dermoscopic diagnosis looks like, in ranges to draw from."""
-
-    melanin: tuple[float, float]  # density added in the lesion
-    blood: tuple[float, float]
-    irregular: float  # amplitude of the outline's harmonics, share of the radius
-    edge: float  # width of the soft edge, share of the radius
-    uneven: float  # amplitude of the pigment's variation inside
-    details: tuple[Callable[["Scene", np.random.Generator], None], ...] = ()
-
-
-@dataclass(kw_only=True, eq=False)
-class Scene:
-    """A picture while it is drawn: densities first, then paint laid over them."""
-
-    unit: float  # pixels per 1/450 of the shorter side
-    melanin: Plane
-    blood: Plane
-    inside: Plane  # 1 in the lesion, 0 outside, soft at the edge
-    radial: Plane  # 0 at the lesion's centre, 1 on its outline
-    paint: list[tuple[tuple[float, float, float], Plane]]  # colour and cover, both 0 to 1
 
 
 def draw_phantom(
@@ -93,10 +66,9 @@ def draw_phantom(
             f"seed {seed}, hair {hair}, shot {shot}"
         )
     nature = np.random.default_rng([seed, 0])
-    code = CODES[int(nature.integers(len(CODES)))] if diagnosis is None else diagnosis
-    colours, lesion = (
-        _draw_acne(size, nature) if code == "acne" else _draw_lesion(code, size, nature)
-    )
+    drawn = CODES[int(nature.integers(len(CODES)))]
+    code = drawn if diagnosis is None else diagnosis
+    colours, lesion = draw_acne(size, nature) if code == "acne" else draw_lesion(code, size, nature)
     camera = np.random.default_rng([seed, 1, shot])
     if shot:
         colours, lesion = _turned(colours, lesion, camera)
@@ -113,291 +85,121 @@ def draw_phantom(
     )
 
 
-# --- skin and lesion ---------------------------------------------------------------------------
+def write_dataset(
+    folder: Path,
+    counts: int | Mapping[str, int] = 10,
+    *,
+    seed: int = 0,
+    size: tuple[int, int] = (150, 200),
+    hair: int = 3,
+) -> tuple[Path, Path]:
+    """Write drawn pictures in the layouts that people download: HAM10000's and DermNet's.
+
+    Every third lesion has two pictures. The masks are written too, as HAM10000's are. Beside the
+    acne lies one picture named as rosacea, which a reader must leave out.
+
+    Args:
+        folder: Where to; made if missing, files of the same name are replaced.
+        counts: Lesions of each diagnosis (for acne: pictures), or one number for all.
+        seed: 0 or more; the same files for the same seed.
+        size: Height and width of every picture, pixels.
+        hair: At most so many hairs on a dermoscopic picture.
+
+    Returns:
+        The folder in HAM10000's layout and the one in DermNet's.
+
+    Raises:
+        InputError: A diagnosis is unknown, or a number is negative or too small.
+    """
+    if not isinstance(counts, int) and (unknown := sorted(set(counts) - set(CODES))):
+        raise InputError(f"no diagnosis {unknown[0]!r}; known are {', '.join(CODES)}")
+    wanted = {code: counts if isinstance(counts, int) else counts.get(code, 0) for code in CODES}
+    ham10000, dermnet = folder / "ham10000", folder / "dermnet" / "Acne and Rosacea Photos"
+    masks = ham10000 / "HAM10000_segmentations_lesion_tschandl"
+    parts = [ham10000 / f"HAM10000_images_part_{part}" for part in (1, 2)]
+    for place in (masks, dermnet, *parts):
+        place.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([seed, 3])
+    rows: list[dict[str, str]] = []
+    lesions = [code for code in DERMOSCOPIC for _ in range(wanted[code])]
+    for number, code in enumerate(lesions, start=1):
+        about = _about_lesion(number, code, rng)
+        for shot in range(2 if number % 3 == 0 else 1):
+            image = f"ISIC_99{len(rows) + 1:05}"
+            phantom = draw_phantom(
+                seed + 1000 * number,
+                size=size,
+                diagnosis=code,
+                hair=int(rng.integers(hair + 1)),
+                vignette=bool(rng.random() < 0.3),
+                shot=shot,
+            )
+            _save_jpeg(parts[len(rows) % 2] / f"{image}.jpg", phantom.picture)
+            Image.fromarray(phantom.lesion).save(masks / f"{image}_segmentation.png")
+            rows.append({"lesion_id": about["lesion_id"], "image_id": image, **about})
+    with (ham10000 / "HAM10000_metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        columns = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization")
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+    kinds = ("acne-cystic", "acne-closed-comedo", "acne-pustular")
+    names = [f"{kinds[k % 3]}-{k + 1}.jpg" for k in range(wanted["acne"])]
+    for number, name in enumerate([*names, "rosacea-1.jpg"], start=1):
+        drawn = draw_phantom(seed + 1000 * number, size=size, diagnosis="acne")
+        _save_jpeg(dermnet / name, drawn.picture)
+    return ham10000, dermnet
 
 
-def _draw_lesion(
-    code: str, size: tuple[int, int], rng: np.random.Generator
-) -> tuple[Colours, Bool[np.ndarray, "h w"]]:
-    look = LOOKS[code]
-    scene = _skin(size, rng)
-    radial, radius = _outline(size, look.irregular, rng)
-    softness = np.float32(look.edge)
-    scene.radial = radial
-    scene.inside = (1 / (1 + np.exp(np.clip((radial - 1) * 4 / softness, -30, 30)))).astype(
-        np.float32
-    )
-    variation = 1 + look.uneven * _clouds(size, radius * 0.5, rng, octaves=3)
-    fading = 1.12 - 0.3 * np.minimum(radial, 1) ** 2
-    scene.melanin += (
-        rng.uniform(*look.melanin) * scene.inside * np.maximum(variation * fading, 0.05)
-    )
-    scene.blood += rng.uniform(*look.blood) * scene.inside * np.maximum(2 - variation, 0.2)
-    for detail in look.details:
-        detail(scene, rng)
-    return _coloured(scene), radial <= 1
+def _about_lesion(number: int, code: str, rng: np.random.Generator) -> dict[str, str]:
+    """One lesion's row as in HAM10000, where some ages, sexes and sites are missing too."""
+    age, sex = 5.0 * rng.integers(4, 18), rng.choice(["female", "male"])
+    site = rng.choice(["back", "lower extremity", "trunk", "face", "unknown"])
+    missing = rng.random() < 0.05
+    return {
+        "lesion_id": f"HAM_99{number:05}",
+        "dx": code,
+        "dx_type": str(rng.choice(["histo", "follow_up", "consensus"])),
+        "age": "" if missing else str(age),
+        "sex": "unknown" if missing else str(sex),
+        "localization": str(site),
+    }
 
 
-def _skin(size: tuple[int, int], rng: np.random.Generator) -> Scene:
-    unit = min(size) / 450
-    blotches = _clouds(size, 120 * unit, rng, octaves=3)
-    flush = _clouds(size, 90 * unit, rng, octaves=3)
-    _, furrows = _cells(size, 13 * unit, rng)
-    lines = np.exp(-((furrows / 0.16) ** 2)) * (0.6 + 0.4 * _clouds(size, 60 * unit, rng))
-    return Scene(
-        unit=unit,
-        melanin=np.float32(rng.uniform(0.05, 0.22)) * (1 + 0.2 * blotches)
-        + np.float32(0.012) * lines,
-        blood=np.float32(rng.uniform(0.2, 0.36)) * (1 + 0.16 * flush) + np.float32(0.02) * lines,
-        inside=np.zeros(size, np.float32),
-        radial=np.full(size, 9, np.float32),
-        paint=[],
-    )
+EXAMPLES: dict[str, Callable[[], Phantom]] = {
+    "drawn_naevus.jpg": lambda: draw_phantom(21, diagnosis="nv"),
+    "drawn_melanoma_with_hair.jpg": lambda: draw_phantom(23, diagnosis="mel", hair=12),
+    "drawn_basal_cell_carcinoma.jpg": lambda: draw_phantom(21, diagnosis="bcc", vignette=True),
+    "drawn_acne.jpg": lambda: draw_phantom(22, diagnosis="acne"),
+}
 
 
-def _outline(
-    size: tuple[int, int], irregular: float, rng: np.random.Generator
-) -> tuple[Plane, float]:
-    """Distance from the lesion's centre as a share of the outline's radius, and the mean radius."""
-    height, width = size
-    shorter = min(size)
-    radius = shorter * rng.uniform(0.2, 0.33)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    bend = min(irregular, 0.22) * radius * 0.35
-    x = x - width * rng.uniform(0.44, 0.56) + bend * _clouds(size, radius * 0.35, rng, octaves=2)
-    y = y - height * rng.uniform(0.44, 0.56) + bend * _clouds(size, radius * 0.35, rng, octaves=2)
-    angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.35)
-    along = (x * np.cos(angle) + y * np.sin(angle)) / stretch
-    across = (y * np.cos(angle) - x * np.sin(angle)) * stretch
-    theta = np.arctan2(across, along)
-    reach = np.ones(size, np.float32)
-    for k in range(2, 9):
-        reach += irregular * rng.normal() / k * np.cos(k * theta + rng.uniform(0, 2 * np.pi))
-    return np.asarray(
-        np.hypot(along, across) / (radius * np.maximum(reach, 0.35)), np.float32
-    ), radius
+def write_examples(folder: Path) -> list[Path]:
+    """Draw the example pictures into a folder, made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in EXAMPLES.items():
+        _save_jpeg(folder / name, draw().picture)
+    return [folder / name for name in EXAMPLES]
 
 
-def _coloured(scene: Scene) -> Colours:
-    density = scene.melanin[:, :, None] * MELANIN + scene.blood[:, :, None] * BLOOD
-    colours = BARE * np.exp(-np.maximum(density, 0))
-    for colour, cover in scene.paint:
-        colours += np.clip(cover, 0, 1)[:, :, None] * (np.array(colour, np.float32) - colours)
-    return np.asarray(colours, np.float32)
+def _save_jpeg(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    Image.fromarray(picture).save(path, quality=90, comment="drawn by dermx.data.phantom")
 
 
-# --- structures that diagnoses are known by ----------------------------------------------------
-
-
-def network(strength: float, spacing: float = 11, rim: float = 0.0) -> Callable[..., None]:
-    """Lay a pigment network, brown lines around pale holes; `rim` 1 keeps it at the border."""
-
-    def add(scene: Scene, rng: np.random.Generator) -> None:
-        _, gap = _cells(scene.inside.shape, spacing * scene.unit, rng)
-        lines = np.exp(-((gap / 0.2) ** 2)) - 0.35
-        patchy = np.clip(0.6 + 0.5 * _clouds(scene.inside.shape, 60 * scene.unit, rng), 0, 1.2)
-        where = np.clip(scene.radial, 0, 1) ** (4 * rim) * scene.inside * patchy
-        scene.melanin += np.float32(strength) * lines * where
-
-    return add
-
-
-def globules(strength: float, spacing: float = 20, share: float = 0.5) -> Callable[..., None]:
-    """Round brown clods, in some of the places."""
-
-    def add(scene: Scene, rng: np.random.Generator) -> None:
-        scene.melanin += np.float32(strength) * _dots(scene, rng, spacing, 0.3, share)
-
-    return add
-
-
-def dots_of(
-    colour: tuple[float, float, float],
-    cover: float,
-    spacing: float,
-    share: float,
-    radius: float = 0.2,
-) -> Callable[..., None]:
-    """Small round spots of one colour: milia, follicles, comedo-like openings."""
-
-    def add(scene: Scene, rng: np.random.Generator) -> None:
-        scene.paint.append((colour, cover * _dots(scene, rng, spacing, radius, share)))
-
-    return add
-
-
-def patches_of(
-    colour: tuple[float, float, float], cover: float, scale: float, share: float
-) -> Callable[..., None]:
-    """Soft areas of one colour over part of the lesion: veil, scale, regression."""
-
-    def add(scene: Scene, rng: np.random.Generator) -> None:
-        clouds = _clouds(scene.inside.shape, scale * scene.unit, rng, octaves=3)
-        threshold = np.quantile(clouds[scene.inside > 0.5], 1 - share) if share < 1 else -9
-        area = np.clip((clouds - threshold) * 2.5, 0, 1) * scene.inside
-        scene.paint.append((colour, np.float32(cover) * area))
-
-    return add
-
-
-def centre_of(
-    colour: tuple[float, float, float], cover: float, radius: float
-) -> Callable[..., None]:
-    """Lay a pale or coloured centre, as a dermatofibroma's scar."""
-
-    def add(scene: Scene, rng: np.random.Generator) -> None:
-        wobble = np.clip(1 + 0.2 * _clouds(scene.inside.shape, 40 * scene.unit, rng), 0.6, 1.4)
-        area = np.exp(-((scene.radial * wobble / radius) ** 4))
-        scene.paint.append((colour, np.float32(cover) * area))
-
-    return add
-
-
-def lacunes(strength: float, spacing: float = 34) -> Callable[..., None]:
-    """Red to purple clods close together, as in an angioma."""
-
-    def add(scene: Scene, rng: np.random.Generator) -> None:
-        near, gap = _cells(scene.inside.shape, spacing * scene.unit, rng)
-        clods = np.clip(gap * 2.2, 0, 1) * scene.inside
-        scene.blood += np.float32(strength) * clods
-        scene.melanin += np.float32(0.25 * strength) * clods * (near < 0.5)
-
-    return add
-
-
-def vessels(count: int, strength: float) -> Callable[..., None]:
-    """Branching vessels that thin out from stem to twig."""
-
-    def add(scene: Scene, rng: np.random.Generator) -> None:
-        canvas = np.zeros(scene.inside.shape, np.uint8)
-        ys, xs = np.nonzero((scene.radial > 0.5) & (scene.radial < 1))
-        centre = np.array([xs.mean(), ys.mean()])
-        for start in rng.integers(len(xs), size=count):
-            at = np.array([xs[start], ys[start]], float)
-            towards = np.arctan2(*(centre - at)[::-1])
-            _branch(canvas, at, towards + rng.normal(0, 0.5), 3.4 * scene.unit, scene.unit, rng)
-        lines = (
-            cv2.GaussianBlur(canvas, (0, 0), max(0.4, 0.7 * scene.unit)).astype(np.float32) / 255
-        )
-        scene.blood += np.float32(strength) * lines
-
-    return add
-
-
-def _branch(
-    canvas: UInt8[np.ndarray, "h w"],
-    at: np.ndarray,
-    angle: float,
-    thickness: float,
-    unit: float,
-    rng: np.random.Generator,
-) -> None:
-    while thickness > 0.7 * unit:
-        step = rng.uniform(7, 13) * unit
-        angle += rng.normal(0, 0.28)
-        onward = at + step * np.array([np.cos(angle), np.sin(angle)])
-        ends = [tuple(int(v) for v in np.rint(point * 16)) for point in (at, onward)]
-        cv2.line(canvas, ends[0], ends[1], 255, max(1, round(thickness)), cv2.LINE_AA, 4)
-        if rng.random() < 0.22:
-            side = rng.choice([-1, 1]) * rng.uniform(0.5, 1.0)
-            _branch(canvas, onward, angle + side, thickness * 0.6, unit, rng)
-        at, thickness = onward, thickness * 0.93
-
-
-def _dots(
-    scene: Scene, rng: np.random.Generator, spacing: float, radius: float, share: float
-) -> Plane:
-    """Cover of round dots in a share of the cells, inside the lesion only."""
-    near, _ = _cells(scene.inside.shape, spacing * scene.unit, rng)
-    dots = np.clip((radius - near) * spacing * scene.unit / 1.5, 0, 1)
-    some = np.clip(
-        _clouds(scene.inside.shape, 2.5 * spacing * scene.unit, rng) * 2 + 4 * share - 2, 0, 1
-    )
-    return np.asarray(dots * some * scene.inside, np.float32)
-
-
-LOOKS: dict[str, Look] = {
-    "nv": Look(
-        melanin=(0.5, 0.85), blood=(0.0, 0.1), irregular=0.12, edge=0.22, uneven=0.12,
-        details=(network(0.4), globules(0.25, 24, 0.35)),
-    ),
-    "mel": Look(
-        melanin=(0.9, 1.5), blood=(0.05, 0.3), irregular=0.5, edge=0.1, uneven=0.55,
-        details=(
-            network(0.7, 17, 0.3),
-            globules(0.8, 26, 0.4),
-            patches_of((0.45, 0.47, 0.56), 0.6, 70, 0.3),
-            patches_of((0.86, 0.74, 0.72), 0.45, 60, 0.12),
-        ),
-    ),
-    "bkl": Look(
-        melanin=(0.4, 0.8), blood=(0.0, 0.1), irregular=0.25, edge=0.05, uneven=0.25,
-        details=(
-            patches_of((0.62, 0.55, 0.48), 0.4, 30, 0.6),
-            dots_of((0.93, 0.88, 0.78), 0.8, 36, 0.5, 0.16),
-            dots_of((0.22, 0.15, 0.11), 0.8, 44, 0.5, 0.17),
-        ),
-    ),
-    "bcc": Look(
-        melanin=(0.0, 0.12), blood=(0.15, 0.35), irregular=0.3, edge=0.15, uneven=0.3,
-        details=(
-            patches_of((0.93, 0.80, 0.80), 0.5, 60, 0.5),
-            dots_of((0.38, 0.38, 0.46), 0.75, 62, 0.45, 0.28),
-            vessels(7, 1.0),
-        ),
-    ),
-    "akiec": Look(
-        melanin=(0.05, 0.2), blood=(0.35, 0.6), irregular=0.4, edge=0.4, uneven=0.4,
-        details=(
-            dots_of((0.93, 0.86, 0.74), 0.6, 22, 0.7, 0.26),
-            patches_of((0.93, 0.90, 0.82), 0.8, 28, 0.22),
-        ),
-    ),
-    "vasc": Look(
-        melanin=(0.1, 0.3), blood=(0.6, 1.0), irregular=0.15, edge=0.06, uneven=0.2,
-        details=(lacunes(0.9),),
-    ),
-    "df": Look(
-        melanin=(0.22, 0.4), blood=(0.05, 0.18), irregular=0.1, edge=0.5, uneven=0.12,
-        details=(network(0.3, 10, 0.5), centre_of((0.95, 0.87, 0.83), 0.75, 0.45)),
-    ),
-}  # fmt: skip
-
-
-# --- acne: a photograph from further away ------------------------------------------------------
-
-
-def _draw_acne(
-    size: tuple[int, int], rng: np.random.Generator
-) -> tuple[Colours, Bool[np.ndarray, "h w"]]:
-    scene = _skin(size, rng)
-    height, width = size
-    near, _ = _cells(size, 9 * scene.unit, rng)
-    scene.melanin += np.float32(0.05) * np.clip(0.3 - near, 0, 1)  # pores
-    relief = 0.6 * _clouds(size, 7 * scene.unit, rng)
-    lesion = np.zeros(size, bool)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    for _ in range(int(rng.integers(7, 16))):
-        radius = scene.unit * rng.uniform(9, 26)
-        cx, cy = rng.uniform(0.06, 0.94) * width, rng.uniform(0.06, 0.94) * height
-        stretch = rng.uniform(0.85, 1.15)
-        away = np.hypot((x - cx) * stretch, (y - cy) / stretch) / radius
-        bump = np.exp(-1.6 * away**2)
-        scene.blood += np.float32(rng.uniform(0.5, 1.0)) * bump + 0.25 * np.exp(-0.5 * away**2)
-        relief += radius * np.float32(rng.uniform(0.3, 0.5)) * bump
-        if rng.random() < 0.4:  # a pustule's head
-            scene.paint.append(((0.95, 0.88, 0.68), 0.85 * np.exp(-((away / 0.38) ** 4))))
-        lesion |= away <= 1
-    colours = _coloured(scene)
-    angle = rng.uniform(0, 2 * np.pi)
-    slope = np.gradient(relief, axis=1) * np.cos(angle) + np.gradient(relief, axis=0) * np.sin(
-        angle
-    )
-    side = ((x / width - 0.5) * np.cos(angle) + (y / height - 0.5) * np.sin(angle)).astype(
-        np.float32
-    )
-    shade = 1 - 0.28 * slope - rng.uniform(0.15, 0.4) * side
-    return np.asarray(colours * np.clip(shade, 0.3, 1.4)[:, :, None], np.float32), lesion
+def main(arguments: list[str] | None = None) -> None:
+    """Draw the example pictures, a small data set, or both."""
+    parser = argparse.ArgumentParser(prog="python -m dermx.data.phantom", description=main.__doc__)
+    parser.add_argument("--out", type=Path, help="folder for the example pictures")
+    parser.add_argument("--dataset", type=Path, help="folder for a small drawn data set")
+    parser.add_argument("--count", type=int, default=10, help="lesions of each diagnosis in it")
+    parser.add_argument("--seed", type=int, default=0, help="of the data set")
+    given = parser.parse_args(arguments)
+    if given.out is None and given.dataset is None:
+        parser.error("say where: --out DIR or --dataset DIR")
+    if given.out is not None:
+        print("\n".join(str(path) for path in write_examples(given.out)))
+    if given.dataset is not None:
+        ham10000, dermnet = write_dataset(given.dataset, given.count, seed=given.seed)
+        print(f"{ham10000}\n{dermnet}")
 
 
 # --- hair and camera ---------------------------------------------------------------------------
@@ -453,19 +255,20 @@ def _turned(
 
 
 def _lit(colours: Colours, rng: np.random.Generator) -> Colours:
-    """Brightness, white balance and a gentle fall of light across the picture."""
+    """Sharpness, brightness, white balance and a gentle fall of light across the picture."""
     height, width = colours.shape[:2]
     y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     fall = 1 + 0.08 * (x * np.cos(angle) + y * np.sin(angle)) - 0.12 * (x**2 + y**2)
     gains = rng.uniform(0.9, 1.04) * rng.uniform(0.97, 1.03, 3)
-    return np.asarray(colours * fall[:, :, None] * gains, np.float32)
+    blurred = cv2.GaussianBlur(colours, (0, 0), 0.3 + 0.6 * min(height, width) / 450)
+    return np.asarray(blurred * fall[:, :, None] * gains, np.float32)
 
 
 def _camera(
     size: tuple[int, int], vignette: bool, rng: np.random.Generator
 ) -> Callable[[Colours], UInt8[np.ndarray, "h w 3"]]:
-    """Dark corners, a sharpness that is not perfect, and noise; the same for every call."""
+    """Dark corners and noise; the same for every call."""
     height, width = size
     y, x = np.mgrid[:height, :width].astype(np.float32)
     away = np.hypot(x - width / 2, y - height / 2)
@@ -481,47 +284,5 @@ def _camera(
     return finish
 
 
-# --- textures ----------------------------------------------------------------------------------
-
-
-def _clouds(
-    size: tuple[int, ...], scale: float, rng: np.random.Generator, octaves: int = 1
-) -> Plane:
-    """Smooth noise with mean 0 and deviation about 1; features are about `scale` pixels."""
-    height, width = size
-    total = np.zeros((height, width), np.float32)
-    for octave in range(octaves):
-        step = max(2.0, scale / 2**octave)
-        coarse = rng.standard_normal((int(height / step) + 3, int(width / step) + 3), np.float32)
-        smooth = cv2.resize(
-            coarse,
-            (int(coarse.shape[1] * step), int(coarse.shape[0] * step)),
-            interpolation=cv2.INTER_CUBIC,
-        )
-        top, left = (smooth.shape[0] - height) // 2, (smooth.shape[1] - width) // 2
-        total += smooth[top : top + height, left : left + width] / 2**octave
-    return np.asarray(
-        total / np.float32(0.75 * np.sqrt(sum(0.25**k for k in range(octaves)))), np.float32
-    )
-
-
-def _cells(size: tuple[int, ...], spacing: float, rng: np.random.Generator) -> tuple[Plane, Plane]:
-    """Worley noise: distance to the nearest of many scattered points, and the gap to the second.
-
-    Both as a share of the points' spacing; the gap is 0 on the borders between cells.
-    """
-    height, width = size
-    spacing = max(spacing, 2.0)
-    rows, columns = int(height / spacing) + 3, int(width / spacing) + 3
-    jitter = rng.uniform(0.1, 0.9, (rows, columns, 2)).astype(np.float32)
-    y, x = (np.mgrid[:height, :width] / spacing + 1).astype(np.float32)
-    row, column = y.astype(int), x.astype(int)
-    first = np.full((height, width), 9, np.float32)
-    second = first.copy()
-    for i in (-1, 0, 1):
-        for j in (-1, 0, 1):
-            point = jitter[row + i, column + j]
-            away = np.hypot(y - (row + i) - point[:, :, 0], x - (column + j) - point[:, :, 1])
-            second = np.minimum(second, np.maximum(first, away))
-            first = np.minimum(first, away)
-    return first.astype(np.float32), (second - first).astype(np.float32)
+if __name__ == "__main__":
+    main()
