@@ -1,6 +1,57 @@
 """dermx: which of eight skin conditions a picture shows, how sure that is, and where it looked.
 
 For research and education; not a medical device.
+
+>>> import dermx
+>>> dermx.predict("lesion.jpg")  # doctest: +SKIP
+{'prediction': 'nv', 'confidence': 0.93, 'probabilities': {'nv': 0.93, 'mel': 0.04, ...}}
+>>> model = dermx.load_model()  # doctest: +SKIP
+>>> model.assess("lesion.jpg").heatmap("mel")  # (height, width), in [0, 1]  # doctest: +SKIP
 """
 
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dermx.assess import Model
+    from dermx.preprocess.reading import Source
+
 __version__ = "0.1.0"
+
+
+def load_model(path: Path | str | None = None) -> "Model":
+    """Open a model, the shipped one when `path` is None; see `dermx.assess.Model`.
+
+    Raises:
+        BundleError: The model's folder is incomplete, damaged or of a newer format.
+    """
+    # By name and late: `import dermx` stays instant, and no layer depends on a higher one.
+    model: Model = import_module("dermx.assess").load_model(path)
+    return model
+
+
+def predict(picture: "Source") -> dict[str, Any]:
+    """Ask the shipped model about one picture.
+
+    Args:
+        picture: A path, the bytes of a file, a PIL image, or an RGB uint8 array (h, w, 3).
+
+    Returns:
+        `prediction`, a code; `confidence`, its probability; `probabilities`, by code, sum 1.
+
+    Raises:
+        PictureError: It can't be read.
+    """
+    assessment = _shipped().assess(picture)
+    return {
+        "prediction": assessment.prediction,
+        "confidence": assessment.confidence,
+        "probabilities": dict(assessment.probabilities),
+    }
+
+
+@cache
+def _shipped() -> "Model":
+    return load_model()
