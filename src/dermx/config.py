@@ -6,6 +6,7 @@ can't be ignored in silence.
 
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -22,6 +23,17 @@ def _check(section: str, name: str, value: object, ok: bool, rule: str) -> None:
         raise ConfigError(f"{section}.{name} must be {rule}, got {value!r}")
 
 
+def _check_numbers(section: str, config: Any) -> None:
+    """Refuse NaN and infinity, which JSON and TOML can spell, and lists of anything but numbers."""
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if isinstance(value, float):
+            _check(section, item.name, value, math.isfinite(value), "a finite number")
+        if isinstance(item.default, tuple):
+            ok = all(type(v) in (int, float) and math.isfinite(v) for v in value)
+            _check(section, item.name, value, ok, "finite numbers")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
     """How a picture becomes a model's input; travels with the model, the same for training."""
@@ -36,6 +48,7 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         name = "preprocess"
+        _check_numbers(name, self)
         _check(name, "image_size", self.image_size, 32 <= self.image_size <= 1024, "32 to 1024")
         fraction = self.crop_fraction
         _check(name, "crop_fraction", fraction, 0.1 <= fraction <= 1, "from 0.1 to 1")
@@ -49,7 +62,7 @@ class PreprocessConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What training varies in a picture; a range is drawn from uniformly, 0 or 1 switches it off."""
+    """What training varies in a picture; ranges are drawn from evenly, 0 or 1 switches one off."""
 
     rotation: bool = True  # any angle, full circle
     flip: bool = True  # mirror image, half of the time
@@ -62,6 +75,7 @@ class AugmentConfig:
     colour_cast: float = 0.1  # multiplies each channel by its own 1 ± this
 
     def __post_init__(self) -> None:
+        _check_numbers("augment", self)
         for name in ("shift", "brightness", "contrast", "saturation", "colour_cast"):
             value = getattr(self, name)
             _check("augment", name, value, 0 <= value < 1, "from 0 to below 1")
@@ -91,12 +105,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         name = "train"
+        _check_numbers(name, self)
         for key in ("epochs", "batch_size"):
             value = getattr(self, key)
             _check(name, key, value, value >= 1, "at least 1")
         rate = self.learning_rate
         _check(name, "learning_rate", rate, rate > 0, "> 0")
-        for key in ("weight_decay", "clip_norm", "samples_per_epoch"):
+        for key in ("weight_decay", "clip_norm", "samples_per_epoch", "seed"):
             value = getattr(self, key)
             _check(name, key, value, value >= 0, "at least 0")
         for key in ("warmup", "label_smoothing", "dropout", "ema_decay"):
@@ -144,12 +159,18 @@ def section_from(kind: type[T], values: Mapping[str, Any], section: str) -> T:
             or (isinstance(default, tuple) and isinstance(value, list))
         ):
             wanted = type(default).__name__
-            raise ConfigError(f"{section}.{key} must be a {wanted}, got {value!r}")
+            raise ConfigError(f"{section}.{key} must be of type {wanted}, got {value!r}")
     return kind(**values)
 
 
 def config_from(values: Mapping[str, Any]) -> Config:
-    """Make a configuration from nested mappings, as TOML or JSON gives them."""
+    """Make a configuration from nested mappings, as TOML or JSON gives them.
+
+    Raises:
+        ConfigError: A section is unknown or is none, or a setting in it is unknown or wrong.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"a configuration is made of sections with settings, got {values!r}")
     sections = {f.name: f.type for f in fields(Config)}
     kinds: dict[str, type] = {
         "preprocess": PreprocessConfig,
