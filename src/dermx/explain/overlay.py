@@ -1,0 +1,169 @@
+"""How is a class map shown to a person? The picture, the map over it, and what its colours mean.
+
+Under the colours the picture is grey, so that every colour seen is the map's; the coloured
+original stands beside it. What the model did not see is dimmed, not coloured.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from dermx.diagnoses import BY_CODE
+from dermx.errors import InputError
+from dermx.preprocess.pipeline import resize
+from dermx.records import Assessment, View, write_whole
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+Heat = Float32[np.ndarray, "h w"]  # in [0, 1]
+
+OPACITY: Final = 0.55  # of the colours over the picture
+SHARE: Final = 0.2  # of the seen area, inside the contour
+SHORTEST, LONGEST = 320, 640  # pixels of a shown picture's longer side
+MARGIN, BAR, NARROWEST = 24, 16, 560  # pixels
+INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (255, 255, 255)
+
+
+def colours(values: Heat) -> Pixels:
+    """Viridis: equal steps look equal, also in grey and to colour-blind eyes; RGB."""
+    steps = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(steps, cv2.COLORMAP_VIRIDIS)[..., ::-1])
+
+
+def seen(view: View, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """Which pixels of a picture of this height and width the model saw."""
+    return view.paste(np.ones((1, 1), np.float32), size) > 0
+
+
+def strongest(
+    heat: Heat, inside: Bool[np.ndarray, "h w"], share: float = SHARE
+) -> Bool[np.ndarray, "h w"]:
+    """Mark the strongest share of the seen area; where less than that is above 0, all of it.
+
+    Raises:
+        InputError: `share` is not between 0 and 1.
+
+    >>> heat = np.float32([[0.1, 0.9, 0.3, 0.2, 0.0]])
+    >>> strongest(heat, np.ones((1, 5), bool), 0.4).tolist()
+    [[False, True, True, False, False]]
+    """
+    if not 0 < share < 1:
+        raise InputError(f"share must be between 0 and 1, got {share}")
+    if not inside.any():
+        return np.zeros(heat.shape, bool)
+    edge = np.quantile(heat[inside], 1 - share, method="lower")
+    return np.asarray(inside & (heat > edge) if edge > 0 else inside & (heat > 0))
+
+
+def overlay(
+    pixels: Pixels, heat: Heat, inside: Bool[np.ndarray, "h w"], *, opacity: float = OPACITY
+) -> Pixels:
+    """Lay a map over a picture and outline its strongest part.
+
+    Args:
+        pixels: The picture, RGB.
+        heat: In [0, 1], at the picture's size.
+        inside: What the model saw.
+        opacity: Of the colours, in [0, 1].
+
+    Raises:
+        InputError: The sizes differ or the opacity is out of range.
+    """
+    if pixels.shape[:2] != heat.shape or heat.shape != inside.shape:
+        raise InputError(f"picture {pixels.shape}, map {heat.shape}, seen {inside.shape} differ")
+    if not 0 <= opacity <= 1:
+        raise InputError(f"opacity must be in [0, 1], got {opacity}")
+    grey = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    blended = (1 - opacity) * grey + opacity * colours(heat)
+    dimmed = 0.5 * grey + 0.5 * 255
+    result = np.where(inside[..., None], blended, dimmed).round().astype(np.uint8)
+    mask = strongest(heat, inside).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    lined = result.copy()
+    cv2.drawContours(lined, outlines, -1, (0, 0, 0), 4, cv2.LINE_AA)  # a dark seam on bright skin
+    cv2.drawContours(lined, outlines, -1, (255, 255, 255), 2, cv2.LINE_AA)
+    return np.where(inside[..., None], lined, result)
+
+
+def panel(pixels: Pixels, assessment: Assessment, code: str | None = None) -> Pixels:
+    """Draw the original, the class map over it and the colour bar side by side, with a title.
+
+    Args:
+        pixels: The upright picture that was assessed, at any scale.
+        assessment: Its answer.
+        code: The class whose map is shown; the predicted one when None.
+
+    Raises:
+        InputError: The code is not one of the model's.
+    """
+    code = assessment.prediction if code is None else code
+    codes = list(assessment.probabilities)
+    if code not in codes:
+        raise InputError(f"no class {code!r}; the classes are {', '.join(codes)}")
+    shown = _fit(pixels)
+    height, width = shown.shape[:2]
+    size = (height, width)
+    class_map = assessment.maps[codes.index(code)]
+    inside = seen(assessment.view, size)
+    mapped = overlay(shown, assessment.view.paste(class_map, size), inside)
+
+    top, label = 64, 64  # pixels: above the pictures, right of the bar
+    across = max(4 * MARGIN + 2 * width + BAR + label, NARROWEST)
+    canvas = Image.new("RGB", (across, top + height + 2 * MARGIN), PAPER)
+    left, right = MARGIN, 2 * MARGIN + width
+    bar = right + width + MARGIN
+    canvas.paste(Image.fromarray(shown), (left, top))
+    canvas.paste(Image.fromarray(mapped), (right, top))
+    canvas.paste(Image.fromarray(_bar(height)), (bar, top))
+    draw = ImageDraw.Draw(canvas)
+    title = f"{BY_CODE[code].name}, {assessment.probabilities[code]:.0%}"
+    draw.text((left, 16), title, INK, _font(20))
+    draw.text((left, 42), _shorten(Path(assessment.image).name, width, draw), FAINT, _font(13))
+    caption = f"what speaks for {BY_CODE[code].name}" if class_map.any() else _NOTHING
+    draw.text((right, 42), _shorten(caption, width, draw), FAINT, _font(13))
+    draw.text((bar + BAR + 6, top), "most", INK, _font(13), anchor="lt")
+    draw.text((bar + BAR + 6, top + height - 1), "none", INK, _font(13), anchor="lb")
+    grey = "" if inside.all() else "Grey: not seen by the model. "
+    foot = f"Line: strongest fifth of the area seen. {grey}Not a medical device."
+    draw.text((left, top + height + MARGIN), foot, FAINT, _font(12), anchor="lm")
+    return np.asarray(canvas)
+
+
+def save_overlay(
+    path: Path, pixels: Pixels, assessment: Assessment, code: str | None = None
+) -> None:
+    """Write `panel` as a PNG, whole or not at all."""
+    with write_whole(path) as file:
+        Image.fromarray(panel(pixels, assessment, code)).save(file, "PNG", compress_level=3)
+
+
+_NOTHING: Final = "nothing in the picture speaks for it"
+
+
+def _fit(pixels: Pixels) -> Pixels:
+    """Scale so that small pictures can be looked at and large ones stay small files."""
+    longer = max(pixels.shape[:2])
+    factor = min(max(longer, SHORTEST), LONGEST) / longer
+    height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
+    return pixels if factor == 1 else resize(pixels, (height, width))
+
+
+def _bar(height: int) -> Pixels:
+    """Colours from 1 at the top to 0, as they look over middle grey."""
+    ramp = np.repeat(np.linspace(1, 0, height, dtype=np.float32)[:, None], BAR, axis=1)
+    return np.asarray((1 - OPACITY) * 128 + OPACITY * colours(ramp), np.float64).astype(np.uint8)
+
+
+def _shorten(text: str, width: int, draw: ImageDraw.ImageDraw) -> str:
+    while draw.textlength(text, _font(13)) > width and len(text) > 4:
+        text = text.rstrip("…")[:-1] + "…"
+    return text
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
