@@ -2,8 +2,8 @@
 
 Skin is light absorbed by pigment and blood (Beer-Lambert): a scene is a map of melanin and a map
 of blood, so browns, pinks and reds come out related as they are in skin. Each diagnosis adds the
-structures it is known by (network, globules, vessels, scale, scars). `dermx.data.phantom` photographs
-the result. The numbers were chosen by eye.
+structures it is known by (network, globules, vessels, scale, scars). `dermx.data.phantom`
+photographs the result. The numbers were chosen by eye.
 """
 
 from collections.abc import Callable
@@ -243,8 +243,10 @@ def _dots(
     scene: Scene, rng: np.random.Generator, spacing: float, radius: float, share: float
 ) -> Plane:
     """Cover of round dots in a share of the cells, inside the lesion only."""
-    near, _ = _cells(scene.inside.shape, spacing * scene.unit, rng)
-    dots = np.clip((radius - near) * spacing * scene.unit / 1.5, 0, 1)
+    near, _ = _cells(scene.inside.shape, spacing * scene.unit, rng, bend=0.6)
+    varied = np.clip(1 + 0.25 * _clouds(scene.inside.shape, spacing * scene.unit, rng), 0.4, 1.6)
+    blur = 1.2 / (spacing * scene.unit) + 0.25 * radius  # a pixel, and softer the larger they are
+    dots = np.clip((radius * varied - near) / blur + 0.5, 0, 1)
     some = np.clip(
         _clouds(scene.inside.shape, 2.5 * spacing * scene.unit, rng) * 2 + 4 * share - 2, 0, 1
     )
@@ -276,7 +278,7 @@ LOOKS: dict[str, Look] = {
     "bcc": Look(
         melanin=(0.0, 0.1), blood=(0.1, 0.25), irregular=0.28, edge=0.2, uneven=0.25,
         details=(
-            patches_of((0.93, 0.80, 0.78), 0.6, 70, 0.6),
+            patches_of((0.93, 0.80, 0.78), 0.45, 90, 0.7),
             dots_of((0.40, 0.39, 0.45), 0.7, 58, 0.42, 0.27),
             vessels(6, 0.9),
         ),
