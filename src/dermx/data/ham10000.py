@@ -1,0 +1,113 @@
+"""HAM10000 as people download it: which picture shows which lesion, and what is it?
+
+Understands the layouts of Harvard Dataverse and of Kaggle: a metadata table beside the pictures,
+which lie in two part folders (in either order, nested in themselves or not) or all in one.
+
+Source: Tschandl, Rosendahl and Kittler, Sci. Data 5:180161, 2018 (CC BY-NC 4.0).
+"""
+
+import math
+from pathlib import Path
+
+from dermx.data.files import pictures_in, read_table, require_unique
+from dermx.diagnoses import DERMOSCOPIC
+from dermx.errors import DataError
+from dermx.records import Case
+
+METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
+UNKNOWN = frozenset({"", "unknown", "na", "nan", "none"})
+
+
+def read_ham10000(folder: Path) -> list[Case]:
+    """Read the metadata table and find its pictures.
+
+    The column `dx_type` (how a diagnosis was made) is not read: it leaks the label. Pictures that
+    the table does not name, and lesion masks (`…_segmentation.png`), are left alone.
+
+    Args:
+        folder: Holds `HAM10000_metadata.csv` (or `.tab`) and, at any depth, the pictures.
+
+    Returns:
+        One case per row, in the table's order. `group` is the lesion; `build_catalog` widens it
+        to duplicates.
+
+    Raises:
+        DataError: No metadata, or rows with a repeated id, an unknown label, a wrong age or no
+            picture; says how many and which first.
+    """
+    folder = Path(folder)
+    table = _metadata(folder)
+    rows = read_table(table, ("lesion_id", "image_id", "dx", "age", "sex", "localization"))
+    require_unique((row["image_id"] for row in rows), str(table))
+    _require_known_labels(rows, table)
+    pictures = _pictures(folder, {row["image_id"] for row in rows})
+    missing = [row["image_id"] for row in rows if row["image_id"] not in pictures]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(rows)} pictures named in {table} are not below {folder}, "
+            f"first {missing[0]}.jpg; unpack both HAM10000_images_part_1 and _part_2 there"
+        )
+    return [_case(row, pictures[row["image_id"]]) for row in rows]
+
+
+def _metadata(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give the one with {METADATA[0]}")
+    for name in METADATA:
+        if (folder / name).is_file():
+            return folder / name
+    held = "which is empty" if not any(folder.iterdir()) else "which holds other files"
+    raise DataError(
+        f"no {METADATA[0]} (or .tab) in {folder}, {held}; give the folder with that table"
+    )
+
+
+def _pictures(folder: Path, wanted: set[str]) -> dict[str, Path]:
+    """Map each wanted id to its picture; of several copies the first in order of path."""
+    found: dict[str, Path] = {}
+    for path in pictures_in(folder):
+        if path.stem in wanted:  # a mask's stem ends in _segmentation, so it is never wanted
+            found.setdefault(path.stem, path)
+    return found
+
+
+def _require_known_labels(rows: list[dict[str, str]], table: Path) -> None:
+    wrong = [i for i, row in enumerate(rows) if row["dx"] not in DERMOSCOPIC]
+    if wrong:
+        first = rows[wrong[0]]
+        raise DataError(
+            f"{len(wrong)} rows of {table} have an unknown diagnosis, first {first['dx']!r} of "
+            f"{first['image_id']} in row {wrong[0] + 2}; known are {', '.join(DERMOSCOPIC)}"
+        )
+
+
+def _case(row: dict[str, str], path: Path) -> Case:
+    known = {key: None if text.lower() in UNKNOWN else text for key, text in row.items()}
+    lesion = row["lesion_id"]
+    if not lesion:
+        raise DataError(
+            f"{row['image_id']} has no lesion_id; without one a split can't keep lesions whole"
+        )
+    return Case(
+        image=row["image_id"],
+        path=path,
+        diagnosis=row["dx"],
+        lesion=lesion,
+        group=lesion,
+        source="ham10000",
+        age=_age(known["age"], row["image_id"]),
+        sex=known["sex"],
+        site=known["localization"],
+    )
+
+
+def _age(text: str | None, image: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        age = float(text)
+    except ValueError:
+        age = math.nan
+    if not 0 <= age <= 120:
+        raise DataError(f"{image} has age {text!r}; need years from 0 to 120, or nothing")
+    return age
