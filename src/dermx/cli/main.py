@@ -1,0 +1,140 @@
+"""What can be asked on the command line? Each command parses, calls one function, shows the result.
+
+Nothing heavy is imported before a command runs, so `dermx --help` is instant. What is the input's
+or the setting's fault is one line on stderr and exit status 2; `--debug`, anywhere on the line,
+shows the traceback as well.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dermx import __version__
+from dermx.errors import DermxError
+
+app = typer.Typer(
+    name="dermx",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: no drawing library to load
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class CsvFormat(StrEnum):
+    """Which columns a table of predictions has."""
+
+    dermx = "dermx"
+    isic = "isic"
+
+
+@app.callback(invoke_without_command=True)
+def dermx(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Which of eight skin conditions a picture shows, how sure that is, and where it looked.
+
+    For research and education; not a medical device.
+    """
+    if version:
+        typer.echo(f"dermx {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def predict(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="Pictures, or folders of them.")
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="A model's folder; without it, the shipped model."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list, one object per picture.")
+    ] = False,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table to this file.")
+    ] = None,
+    csv_format: Annotated[
+        CsvFormat, typer.Option("--format", help="Columns of the table; isic: for its scorer.")
+    ] = CsvFormat.dermx,
+    heatmaps: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write what the model looked at, a PNG per picture."),
+    ] = None,
+) -> None:
+    """Assess pictures: which diagnosis, and how sure.
+
+    A picture that can't be read is reported and the others go on. Exit status: 0 when every
+    picture was read, 1 when some were not, 2 when nothing could be done.
+    """
+    from dermx.cli.predict import predict_pictures
+
+    status = predict_pictures(
+        paths,
+        model=model,
+        as_json=as_json,
+        csv_file=csv_file,
+        isic=csv_format is CsvFormat.isic,
+        heatmaps=heatmaps,
+    )
+    raise typer.Exit(status)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the words after `dermx` when `arguments` is None.
+
+    Returns:
+        The exit status: 0 done, 1 partly, 2 refused, 130 stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = words[: words.index("--")] if "--" in words else words
+    debug = "--debug" in options
+    if debug:
+        words.remove("--debug")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = app(words, prog_name="dermx", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("stopped", 130)
+    except (DermxError, OSError) as error:
+        if debug:
+            raise
+        return _fail(_sentence(error), 2)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise  # a bug: its traceback is wanted
+        context = getattr(error, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context else ""
+        return _fail(f"{error.format_message().rstrip('.')}{hint}", 2)
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, DermxError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def _fail(message: str, status: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return status
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""What does `dermx predict` show and write? A table for people; JSON, CSV and PNG for the rest.
+
+Answers go to stdout or to files; what was done to read a picture, and what can't be read, goes to
+stderr.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+
+from dermx.assess import load_model
+from dermx.data.files import list_pictures
+from dermx.diagnoses import BY_CODE, CODES, ISIC_COLUMNS
+from dermx.errors import InputError
+from dermx.model.runtime import usable_cores
+from dermx.predict import Failure
+from dermx.records import Assessment, write_whole
+
+T = TypeVar("T")
+Answer = Assessment | Failure
+
+DISCLAIMER = "Research and education, not a medical device."
+BEHAVIOUR = {"benign": "benign", "premalignant": "pre-malignant", "malignant": "malignant"}
+COLOUR = {"benign": "green", "premalignant": "yellow", "malignant": "red"}
+HEADINGS = ("picture", "prediction", "confidence", "runner-up", "behaviour")
+PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+def predict_pictures(
+    paths: Sequence[Path],
+    *,
+    model: Path | None = None,
+    as_json: bool = False,
+    csv_file: Path | None = None,
+    isic: bool = False,
+    heatmaps: Path | None = None,
+) -> int:
+    """Assess pictures and show or write the answers.
+
+    Returns:
+        0 when every picture was read, else 1.
+
+    Raises:
+        InputError: Something would be overwritten, or two pictures share an ISIC name.
+        DataError: A folder holds no picture.
+        BundleError: The model can't be used.
+    """
+    pictures = gather(paths)
+    _check_outputs(pictures, csv_file, isic, heatmaps)
+    opened = load_model(model)
+    answers = list(_track(opened.assess_many(pictures), len(pictures), "assessing"))
+    if csv_file is not None:
+        write_csv(csv_file, answers, isic=isic, codes=opened.bundle.codes)
+    if heatmaps is not None:
+        draw_heatmaps(heatmaps, pictures, answers)
+    _report(answers)
+    if as_json:
+        typer.echo(json.dumps([to_dict(answer) for answer in answers], indent=2))
+        return _status(answers)
+    if csv_file is None:
+        show_table([answer for answer in answers if isinstance(answer, Assessment)])
+    else:
+        typer.echo(f"predictions: {csv_file}")
+    if heatmaps is not None:
+        typer.echo(f"heat maps: {heatmaps}")
+    typer.echo(DISCLAIMER)
+    return _status(answers)
+
+
+def gather(paths: Sequence[Path]) -> list[Path]:
+    """Files as given and the pictures of folders, each once; a missing file stays, to be reported.
+
+    Raises:
+        DataError: A folder holds no picture.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        found.update(dict.fromkeys(list_pictures([path]) if path.is_dir() else [path]))
+    return list(found)
+
+
+def to_dict(answer: Answer) -> dict[str, object]:
+    """Return the JSON object of one picture; of an unreadable one, only why."""
+    if isinstance(answer, Failure):
+        return {"image": answer.image, "error": answer.message}
+    return answer.to_dict()
+
+
+def write_csv(
+    path: Path, answers: Sequence[Answer], *, isic: bool, codes: Sequence[str] = CODES
+) -> None:
+    """Write a table, a row per picture, whole or not at all.
+
+    Args:
+        path: The file.
+        answers: In the order of the rows.
+        isic: ISIC 2018 Task 3's columns: the stem and seven probabilities that sum to 1, without
+            acne and without pictures that can't be read. Otherwise every class and the error.
+        codes: The model's classes.
+
+    Raises:
+        InputError: ISIC's columns are asked of a model that lacks one of the classes.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if isic:
+        by_column = {BY_CODE[code].isic: code for code in codes}
+        if missing := [column for column in ISIC_COLUMNS if column not in by_column]:
+            raise InputError(f"the model has no class {', '.join(missing)}; use --format dermx")
+        writer.writerow(["image", *ISIC_COLUMNS])
+        for answer in answers:
+            if isinstance(answer, Assessment):
+                seven = [answer.probabilities[by_column[column]] for column in ISIC_COLUMNS]
+                total = sum(seven)
+                writer.writerow([Path(answer.image).stem, *(p / total for p in seven)])
+    else:
+        writer.writerow(["image", "prediction", "confidence", *codes, "error"])
+        for answer in answers:
+            if isinstance(answer, Failure):
+                writer.writerow([answer.image, "", "", *("" for _ in codes), answer.message])
+            else:
+                probabilities = [answer.probabilities[code] for code in codes]
+                head = [answer.image, answer.prediction, answer.confidence]
+                writer.writerow([*head, *probabilities, ""])
+    with write_whole(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def draw_heatmaps(folder: Path, pictures: Sequence[Path], answers: Sequence[Answer]) -> None:
+    """Write a PNG per assessed picture, named by its stem; equal stems are numbered from 2."""
+    from dermx.explain.overlay import LONGEST, save_overlay
+    from dermx.preprocess.reading import read_picture
+
+    jobs = [
+        (picture, name, answer)
+        for picture, name, answer in zip(pictures, unique_names(pictures), answers, strict=True)
+        if isinstance(answer, Assessment)
+    ]
+
+    def draw(job: tuple[Path, str, Assessment]) -> None:
+        picture, name, answer = job
+        save_overlay(folder / name, read_picture(picture, min_side=LONGEST).pixels, answer)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for _ in _track(pool.map(draw, jobs), len(jobs), "drawing heat maps"):
+            pass
+
+
+def unique_names(pictures: Sequence[Path]) -> list[str]:
+    """PNG names by stem, none twice, also where capitals make no difference.
+
+    >>> unique_names([Path("a/x.jpg"), Path("b/X.png"), Path("x-2.jpg")])
+    ['x.png', 'X-2.png', 'x-2-2.png']
+    """
+    taken: set[str] = set()
+    names = []
+    for picture in pictures:
+        stem, number = picture.stem, 1
+        while (name := f"{stem}-{number}.png" if number > 1 else f"{stem}.png").lower() in taken:
+            number += 1
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def show_table(answers: Sequence[Assessment]) -> None:
+    """Print a row per picture: coloured on a terminal, else aligned text that is never cut."""
+    if not answers:
+        return
+    rows = [_row(answer) for answer in answers]
+    if not sys.stdout.isatty():
+        widths = [max(len(row[i]) for row in [HEADINGS, *rows]) for i in range(len(HEADINGS))]
+        for row in [HEADINGS, *rows]:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            typer.echo(line.rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for answer, (*cells, behaviour) in zip(answers, rows, strict=True):
+        colour = COLOUR[BY_CODE[answer.prediction].behaviour]
+        table.add_row(*map(Text, cells), Text(behaviour, style=colour))
+    Console().print(table)
+
+
+def _row(answer: Assessment) -> tuple[str, ...]:
+    first, *others = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    second = f"{_full_name(others[0][0])}, {_percent(others[0][1])}" if others else ""
+    return (
+        answer.image,
+        _full_name(first[0]),
+        _percent(first[1]),
+        second,
+        BEHAVIOUR[BY_CODE[first[0]].behaviour],
+    )
+
+
+def _full_name(code: str) -> str:
+    name = BY_CODE[code].name
+    return name if name == code else f"{name} ({code})"
+
+
+def _percent(probability: float) -> str:
+    """One decimal; never a rounded "100%" or "0%" that claims certainty."""
+    if probability > 0.9995:
+        return ">99.9%"
+    return "<0.1%" if probability < 0.0005 else f"{probability:.1%}"
+
+
+def _check_outputs(
+    pictures: Sequence[Path], csv_file: Path | None, isic: bool, heatmaps: Path | None
+) -> None:
+    """Refuse what would overwrite a picture, before any work is done."""
+    if csv_file is not None and csv_file.suffix.lower() in PICTURE_ENDINGS:
+        raise InputError(
+            f"--csv {csv_file} would overwrite a picture; name a .csv file after --csv"
+        )
+    if isic and csv_file is None:
+        raise InputError("--format isic needs --csv FILE")
+    if heatmaps is not None and heatmaps.resolve() in {p.resolve().parent for p in pictures}:
+        raise InputError(f"--heatmaps {heatmaps} holds the pictures; name another folder")
+    if isic:
+        twice = [name for name, n in Counter(p.stem for p in pictures).items() if n > 1]
+        if twice:
+            raise InputError(
+                f"{len(twice)} names are shared by several pictures, e.g. {twice[0]}; "
+                "--format isic needs one picture per name"
+            )
+
+
+def _report(answers: Sequence[Answer]) -> None:
+    """Say on stderr what was done to read the pictures, and which ones can't be read."""
+    noted: dict[str, list[str]] = {}
+    for answer in answers:
+        if isinstance(answer, Assessment):
+            for note in answer.notes:
+                noted.setdefault(note, []).append(answer.image)
+    for note, images in noted.items():
+        others = f" and {len(images) - 1} more" if len(images) > 1 else ""
+        typer.echo(f"note: {images[0]}{others}: {note}", err=True)
+    failures = [answer for answer in answers if isinstance(answer, Failure)]
+    for failure in failures:
+        typer.echo(f"unreadable: {failure.message}", err=True)
+    if failures and len(answers) > 1:
+        typer.echo(f"{len(failures)} of {len(answers)} pictures could not be read", err=True)
+
+
+def _status(answers: Sequence[Answer]) -> int:
+    return 1 if any(isinstance(answer, Failure) for answer in answers) else 0
+
+
+def _track(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
+    """Show progress on stderr where that is a terminal and there are pictures to wait for."""
+    if total < 20 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(
+        items, description=doing, total=total, console=Console(stderr=True), transient=True
+    )
