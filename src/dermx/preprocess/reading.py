@@ -7,7 +7,8 @@ is said in `Picture.notes`.
 
 Limits: bytes flipped inside a JPEG's or WebP's compressed data may decode to a wrong picture
 without an error, because those formats carry no checksum. Deep grey is taken to span its whole
-range (0 to 65,535 for 16 bits): a 12-bit scan stored in 16 bits comes out dark.
+range (0 to 65,535 for 16 bits): a 12-bit scan stored in 16 bits comes out dark. About a damaged
+TIFF, libtiff also writes lines of its own to standard error.
 """
 
 import io
@@ -319,6 +320,7 @@ def _one_sentence(name: str) -> Iterator[None]:
         raise PictureError(f"{name} has too many pixels; give a smaller picture") from error
     except MemoryError as error:
         raise PictureError(f"{name} needs more memory than there is") from error
-    except Exception as error:  # PIL raises OSError, SyntaxError, struct.error, KeyError, …
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(f"{name} is truncated or damaged: {reason}") from error
+    except Exception as error:  # PIL raises struct.error, KeyError, IndexError and more
+        told = isinstance(error, OSError | SyntaxError)  # the kinds that PIL words itself
+        reason = f": {' '.join(str(error).split())}" if told else ""
+        raise PictureError(f"{name} is truncated or damaged{reason}") from error
