@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import typer
 
 from dermx.assess import load_model
 from dermx.data.files import list_pictures
-from dermx.diagnoses import BY_CODE, CODES, ISIC_COLUMNS
+from dermx.diagnoses import BY_CODE, CODES
 from dermx.errors import InputError
 from dermx.model.runtime import usable_cores
 from dermx.predict import Failure
@@ -58,7 +59,7 @@ def predict_pictures(
     opened = load_model(model)
     answers = list(_track(opened.assess_many(pictures), len(pictures), "assessing"))
     if csv_file is not None:
-        write_csv(csv_file, answers, isic=isic, codes=opened.bundle.codes)
+        (write_isic if isic else write_csv)(csv_file, answers, opened.bundle.codes)
     if heatmaps is not None:
         draw_heatmaps(heatmaps, pictures, answers)
     _report(answers)
@@ -94,44 +95,40 @@ def to_dict(answer: Answer) -> dict[str, object]:
     return answer.to_dict()
 
 
-def write_csv(
-    path: Path, answers: Sequence[Answer], *, isic: bool, codes: Sequence[str] = CODES
-) -> None:
+def write_csv(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODES) -> None:
     """Write a table, a row per picture, whole or not at all.
 
     Args:
         path: The file.
-        answers: In the order of the rows.
-        isic: ISIC 2018 Task 3's columns: the stem and seven probabilities that sum to 1, without
-            acne and without pictures that can't be read. Otherwise every class and the error.
-        codes: The model's classes.
-
-    Raises:
-        InputError: ISIC's columns are asked of a model that lacks one of the classes.
+        answers: In the order of the rows; a picture that can't be read has only its error.
+        codes: The model's classes, a column each.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    if isic:
-        by_column = {BY_CODE[code].isic: code for code in codes}
-        if missing := [column for column in ISIC_COLUMNS if column not in by_column]:
-            raise InputError(f"the model has no class {', '.join(missing)}; use --format dermx")
-        writer.writerow(["image", *ISIC_COLUMNS])
-        for answer in answers:
-            if isinstance(answer, Assessment):
-                seven = [answer.probabilities[by_column[column]] for column in ISIC_COLUMNS]
-                total = sum(seven)
-                writer.writerow([Path(answer.image).stem, *(p / total for p in seven)])
-    else:
-        writer.writerow(["image", "prediction", "confidence", *codes, "error"])
-        for answer in answers:
-            if isinstance(answer, Failure):
-                writer.writerow([answer.image, "", "", *("" for _ in codes), answer.message])
-            else:
-                probabilities = [answer.probabilities[code] for code in codes]
-                head = [answer.image, answer.prediction, answer.confidence]
-                writer.writerow([*head, *probabilities, ""])
+    writer.writerow(["image", "prediction", "confidence", *codes, "error"])
+    for answer in answers:
+        if isinstance(answer, Failure):
+            writer.writerow([answer.image, "", "", *("" for _ in codes), answer.message])
+        else:
+            probabilities = [answer.probabilities[code] for code in codes]
+            head = [answer.image, answer.prediction, answer.confidence]
+            writer.writerow([*head, *probabilities, ""])
     with write_whole(path) as file:
         file.write(text.getvalue().encode())
+
+
+def write_isic(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODES) -> None:
+    """Write what ISIC's scorer takes: stems and seven probabilities; unreadable ones are left out.
+
+    Raises:
+        InputError: The model lacks one of the seven classes.
+    """
+    from dermx.report import write_isic_csv
+
+    read = [answer for answer in answers if isinstance(answer, Assessment)]
+    rows = [[answer.probabilities[code] for code in codes] for answer in read]
+    probs = np.array(rows, np.float64).reshape(len(read), len(codes))
+    write_isic_csv(probs, [Path(answer.image).stem for answer in read], path, codes)
 
 
 def draw_heatmaps(folder: Path, pictures: Sequence[Path], answers: Sequence[Answer]) -> None:
