@@ -1,0 +1,415 @@
+"""Where the stages are joined; each public function is one command.
+
+Nothing below knows its neighbours: readers give cases, training is handed pictures and a score,
+evaluation reads one file of predictions.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+
+from dermx.config import Config, PreprocessConfig, load_config
+from dermx.data.catalog import build_catalog, load_table, save_table
+from dermx.data.dermnet import read_dermnet_acne
+from dermx.data.ham10000 import read_ham10000
+from dermx.data.isic import read_isic
+from dermx.data.split import (
+    PARTS,
+    apply_split,
+    load_published_groups,
+    load_published_split,
+    load_split,
+    split_parts,
+)
+from dermx.diagnoses import CODES
+from dermx.errors import BundleError, ConfigError, DataError, InputError, MissingExtraError
+from dermx.evaluate.metrics import accuracy, balanced_accuracy, confusion_matrix
+from dermx.model.bundle import Bundle, load_bundle, write_bundle
+from dermx.model.card import model_card
+from dermx.predict import Progress, predict_cases, reading_side
+from dermx.preprocess.pipeline import clean, prepare, shorter_side_to
+from dermx.preprocess.reading import read_picture
+from dermx.records import Case, Predictions, write_whole
+
+if TYPE_CHECKING:
+    from dermx.train.loop import Track
+
+Part = Literal["train", "val", "test"]
+Say = Callable[[str], None]
+
+
+def load_cases(
+    ham10000: Path | None, acne: Path | None, *, say: Say = print
+) -> dict[str, list[Case]]:
+    """Read the pictures of both sources, check them as one table and part them by lesion.
+
+    Where every picture is in the published split, that split is used, so figures can be compared;
+    else duplicates are searched for and a new split is made by the same rules.
+
+    Args:
+        ham10000: Folder of HAM10000, or None.
+        acne: Folder of DermNet's acne class, or None.
+        say: Shows one line per step.
+
+    Returns:
+        The cases of "train", "val" and "test".
+
+    Raises:
+        DataError: No folder is given, or one does not hold what its layout promises.
+    """
+    cases: list[Case] = []
+    if ham10000 is not None:
+        cases += read_ham10000(ham10000)
+    if acne is not None:
+        cases += read_dermnet_acne(acne)
+    if not cases:
+        raise DataError("no pictures to train on; give --ham10000 DIR, --acne DIR or both")
+    published = load_published_split()
+    if all(case.image in published for case in cases):
+        groups = load_published_groups()
+        cases = [replace(case, group=groups[case.image]) for case in build_catalog(cases)]
+        parts = apply_split(cases, {case.image: published[case.image] for case in cases})
+        where = "published split"
+    else:
+        say(f"searching {len(cases)} pictures for duplicates")
+        cases = build_catalog(cases, lambda path: read_picture(path, min_side=128).pixels)
+        parts = apply_split(cases, split_parts(cases))
+        where = "new split by lesion"
+    counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
+    say(f"{len(cases)} pictures: {counts} ({where})")
+    return parts
+
+
+def train_run(
+    out: Path,
+    *,
+    ham10000: Path | None = None,
+    acne: Path | None = None,
+    config: Config | None = None,
+    init: Path | None = None,
+    pretrained: bool = True,
+    resume: bool = False,
+    cache: Path | None = None,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Train one model and export its best weights.
+
+    `out` then holds all that the result depends on: `config.json`, `cases.csv` with every case's
+    part, `environment.json`, `history.jsonl`, `best.safetensors` and `bundle/`, the model to use.
+
+    Args:
+        out: The run's folder.
+        ham10000: Folder of HAM10000; not needed to resume.
+        acne: Folder of DermNet's acne class; not needed to resume.
+        config: All settings; when resuming, those of the run if None.
+        init: Starting weights, safetensors; downloaded by timm when None.
+        pretrained: Start at random instead of downloading when False.
+        resume: Go on with an interrupted run.
+        cache: Keep decoded pictures here for other runs; else they are removed at the end.
+        track: Shows progress within an epoch.
+        say: Shows one line per step.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        ConfigError: The folder holds a run already and `resume` is False, or there is none to
+            resume, or it has other settings.
+        DataError: The pictures are not as promised.
+        MissingExtraError: PyTorch and its companions are not installed.
+    """
+    if util.find_spec("torch") is None or util.find_spec("accelerate") is None:
+        raise MissingExtraError("training", "train")
+    from dermx.train.loop import Pictures, fit, quiet
+
+    started = (out / "cases.csv").is_file()
+    if started and not resume:
+        raise ConfigError(f"{out} holds a run; go on with --resume or choose another folder")
+    if resume and not started and ham10000 is None and acne is None:
+        raise ConfigError(f"no run to resume in {out}")
+    if started:
+        parts = _load_parts(out)
+        config = load_config(out / "config.json") if config is None else config
+    else:
+        parts = load_cases(ham10000, acne, say=say)
+        config = Config() if config is None else config
+        save_table(
+            [case for part in PARTS for case in parts[part]],
+            out / "cases.csv",
+            {case.image: part for part in PARTS for case in parts[part]},
+        )
+    for part in ("train", "val"):
+        if not parts[part]:
+            raise DataError(f"the {part} part has no picture")
+    digest = _digest(config, parts, init)
+    if not started:
+        _write_text(out / "config.json", config.to_json() + "\n")
+        _write_text(out / "environment.json", json.dumps(environment(init), indent=2) + "\n")
+
+    pixels = out / "cache" if cache is None else cache
+    track = quiet if track is None else track
+    train, val = (
+        _cached(parts[part], config, pixels, part, track=track) for part in ("train", "val")
+    )
+    progress = fit(
+        Pictures(cache=train, labels=labels_of(parts["train"])),
+        Pictures(cache=val, labels=labels_of(parts["val"])),
+        config,
+        out,
+        n_classes=len(CODES),
+        score=score_logits,
+        init=init,
+        pretrained=pretrained,
+        resume=resume,
+        digest=digest,
+        track=track,
+        say=say,
+    )
+    if int(os.environ.get("RANK", "0")) == 0:  # one process of several finishes the work
+        say(f"best epoch {progress.best_epoch}: balanced accuracy {progress.best_score:.3f}")
+        export_run(out, out / "bundle", say=say)
+        if cache is None:
+            shutil.rmtree(pixels, ignore_errors=True)
+    return out / "bundle"
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    on: Part = "test",
+    isic_truth: Path | None = None,
+    images: Path | None = None,
+    progress: Progress | None = None,
+    say: Say = print,
+) -> Path:
+    """Score a trained model on one part of its own pictures, or on an ISIC test set.
+
+    Args:
+        run: Folder written by `train_run`.
+        on: Part of the run's own pictures.
+        isic_truth: ISIC 2018 Task 3 ground truth; with `images`, scored instead of `on`.
+        images: Folder of the pictures that the ground truth names.
+        progress: Called with the number of pictures done since the last call.
+        say: Shows pictures that could not be read.
+
+    Returns:
+        The page, beside it the tables and figures, in `run/evaluation/<part>/`.
+    """
+    from dermx.report import write_isic_csv, write_report
+
+    if (isic_truth is None) != (images is None):
+        raise InputError("give --isic-truth CSV and --images DIR together")
+    if isic_truth is not None and images is not None:
+        name, cases = isic_truth.stem, read_isic(isic_truth, images)
+    else:
+        name, cases = on, _load_parts(run)[on]
+    folder = run / "evaluation" / name
+    predictions = _predictions_of(run, cases, folder, progress, say)
+    report = write_report(
+        folder,
+        predictions,
+        title=f"{run.name} on {name}",
+        history=_history(run),
+        facts=_facts(run),
+    )
+    write_isic_csv(predictions.probs, predictions.images, folder / "isic.csv", predictions.codes)
+    return report
+
+
+def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
+    """Write the bundle that a deployment needs, checked against PyTorch on real pictures.
+
+    Args:
+        run: Folder written by `train_run`.
+        out: Folder of the bundle; an older bundle is replaced.
+        say: Shows the result of the check.
+
+    Raises:
+        BundleError: The exported network answers differently.
+        DataError: The run has no trained weights.
+    """
+    if util.find_spec("torch") is None:
+        raise MissingExtraError("exporting", "train")
+    from dermx.model.runtime import Session
+    from dermx.preprocess.normalize import normalize
+    from dermx.train.export import TOLERANCE, head_arrays, largest_difference, to_onnx
+    from dermx.train.network import build_network, load_weights
+
+    config = load_config(run / "config.json")
+    network = build_network(config.train.architecture, len(CODES), pretrained=False)
+    network.load_state_dict(load_weights(run / "best.safetensors"))
+    weight, bias = head_arrays(network)
+    figures = _figures(run)
+    bundle = write_bundle(
+        out,
+        name=config.train.architecture,
+        architecture=config.train.architecture,
+        preprocess=config.preprocess,
+        network_bytes=to_onnx(network, config.preprocess.image_size),
+        weight=weight,
+        bias=bias,
+        figures=figures,
+        card=model_card(config, figures, _facts(run)),
+    )
+    session, spec = Session(bundle), config.preprocess
+    sample = _load_parts(run)["val"][:: max(1, len(_load_parts(run)["val"]) // 32)][:32]
+    pixels = np.stack([_finished(case.path, spec) for case in sample])
+    inputs = normalize(pixels, spec.mean, spec.std)
+    difference = largest_difference(network, [(inputs, session.logits(session.run(pixels)[1]))])
+    if difference > TOLERANCE:
+        shutil.rmtree(out)
+        raise BundleError(f"the exported network differs from PyTorch by {difference:.1e} in a logit")
+    say(f"{out}: {len(sample)} pictures within {difference:.1e} of PyTorch")
+    return out
+
+
+def score_logits(
+    labels: Int[np.ndarray, " n"], logits: Float32[np.ndarray, "n classes"]
+) -> dict[str, float]:
+    """Figures of one epoch on the validation part; training picks by the first."""
+    confusion = confusion_matrix(labels, logits.argmax(axis=1), logits.shape[1])
+    return {
+        "balanced_accuracy": float(balanced_accuracy(confusion)),
+        "accuracy": float(accuracy(confusion)),
+    }
+
+
+def labels_of(cases: Sequence[Case]) -> Int[np.ndarray, " n"]:
+    """Class indices of cases that all have a diagnosis."""
+    return np.array([CODES.index(case.diagnosis or "") for case in cases], np.int64)
+
+
+def environment(init: Path | None = None) -> dict[str, Any]:
+    """What a result depends on beside its settings: versions, revision, device, command."""
+    import torch
+
+    packages = ("numpy", "torch", "torchvision", "timm", "accelerate", "opencv-python-headless")
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    ) if shutil.which("git") else None
+    cuda = torch.cuda.is_available()
+    return {
+        "dermx": metadata.version("dermx"),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "git_revision": revision.stdout.strip() if revision and not revision.returncode else None,
+        "device": torch.cuda.get_device_name() if cuda else platform.processor() or "CPU",
+        "cpu_threads": torch.get_num_threads(),
+        "init": None if init is None else {"name": init.name, "sha256": _sha256(init)},
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _cached(
+    cases: Sequence[Case], config: Config, folder: Path, part: str, *, track: "Track"
+) -> Any:
+    """Decode a part once: finished inputs for validation, larger pictures to vary for training."""
+    from accelerate import PartialState
+
+    from dermx.train.cache import open_cache
+
+    spec = config.preprocess
+    side = reading_side(spec) * 8 // 7  # room to cut from, as in ImageNet's 256 for 224
+
+    def varied(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+        return shorter_side_to(clean(read_picture(path, min_side=side).pixels, spec)[0], side)
+
+    def finished(path: Path) -> UInt8[np.ndarray, "s s 3"]:
+        return _finished(path, spec)
+
+    with PartialState().main_process_first():  # the others find it ready
+        return open_cache(
+            folder / part,
+            [case.path for case in cases],
+            varied if part == "train" else finished,
+            recipe=(spec, side, part),
+            track=lambda pictures, what, total: track(pictures, f"{what} ({part})", total),
+        )
+
+
+def _finished(path: Path, spec: PreprocessConfig) -> UInt8[np.ndarray, "s s 3"]:
+    return prepare(read_picture(path, min_side=reading_side(spec)).pixels, spec)[0]
+
+
+def _predictions_of(
+    run: Path, cases: Sequence[Case], folder: Path, progress: Progress | None, say: Say
+) -> Predictions:
+    """Predict, or read what was predicted with the same bundle for the same cases."""
+    bundle, path = load_bundle(run / "bundle"), folder / "predictions.npz"
+    if path.is_file() and path.stat().st_mtime > (run / "bundle" / "bundle.json").stat().st_mtime:
+        known = Predictions.load(path)
+        if list(known.images) == [case.image for case in cases]:
+            return known
+    predictions, failures = predict_cases(bundle, cases, progress=progress)
+    for image, message in failures:
+        say(f"{image}: {message}")
+    predictions.save(path)
+    return predictions
+
+
+def _load_parts(run: Path) -> dict[str, list[Case]]:
+    path = run / "cases.csv"
+    return apply_split(load_table(path), load_split(path))
+
+
+def _digest(config: Config, parts: Mapping[str, Sequence[Case]], init: Path | None) -> str:
+    """What must not change between start and resume."""
+    content = {
+        "config": config.to_json(),
+        "parts": {part: [case.image for case in parts[part]] for part in ("train", "val")},
+        "init": None if init is None else _sha256(init),
+    }
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"no weights at {path}")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _history(run: Path) -> list[dict[str, Any]]:
+    path = run / "history.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def _figures(run: Path) -> dict[str, Any]:
+    """Figures on the test part, where they have been measured."""
+    path = run / "evaluation" / "test" / "metrics.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return {key: content[key] for key in ("cases", "groups", "scores")}
+
+
+def _facts(run: Path) -> dict[str, str]:
+    known = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    counts = Counter(load_split(run / "cases.csv").values())
+    return {
+        "command": known["command"],
+        "dermx": f"{known['dermx']} ({known['git_revision'] or 'no git revision'})",
+        "trained with": f"Python {known['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in known["packages"].items()),
+        "pictures": ", ".join(f"{counts[part]} {part}" for part in PARTS),
+    }
+
+
+def _write_text(path: Path, text: str) -> None:
+    with write_whole(path) as file:
+        file.write(text.encode())

@@ -1,0 +1,199 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dermx.config import Config
+from dermx.errors import ConfigError, DataError
+from dermx.train import loop
+from dermx.train.checkpoint import Progress
+from dermx.train.loop import Pictures, fit, loader_processes, update_average
+
+Task = tuple[Pictures, Pictures]
+
+
+def hit_rate(labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+    return {"balanced_accuracy": float((logits.argmax(1) == labels).mean())}
+
+
+def run(task: Task, config: Config, out: Path, **options: Any) -> Progress:
+    given: dict[str, Any] = {"score": hit_rate, "n_classes": 3, "pretrained": False}
+    return fit(task[0], task[1], config, out, **(given | {"say": lambda line: None} | options))
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    different = [key for key in first if not torch.equal(first[key], second[key])]
+    assert different == []
+
+
+class Killed(Exception):
+    pass
+
+
+def dying(epoch: int, batch: int) -> loop.Track:
+    """Progress that ends the process in the middle of an epoch."""
+
+    def track(items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterable[Any]:
+        for i, item in enumerate(items):
+            if what.startswith(f"epoch {epoch}/") and i == batch:
+                raise Killed
+            yield item
+
+    return track
+
+
+def test_learns_to_tell_colours_apart(task: Task, config: Config, tmp_path: Path) -> None:
+    settings = config.with_train(epochs=8)
+    progress = run(task, settings, tmp_path)
+    losses = [row["train_loss"] for row in progress.history]
+    assert losses[-1] < 0.7 * losses[0]
+    assert progress.best_score >= 0.9
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (2, 0), (3, 1)])
+def test_killed_and_resumed_gives_the_same_weights_bit_for_bit(
+    task: Task, config: Config, tmp_path: Path, precision: str, epoch: int, batch: int
+) -> None:
+    settings = config.with_train(precision=precision)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(task, settings, whole)
+    with pytest.raises(Killed):
+        run(task, settings, parts, track=dying(epoch, batch))
+    run(task, settings, parts, resume=True)
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        assert_same_weights(whole / name, parts / name)
+    rows = [
+        [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        for folder in (whole, parts)
+    ]
+    timing = ("images_per_second", "seconds", "peak_memory_mib")
+    for one, other in zip(*rows, strict=True):
+        assert {k: v for k, v in one.items() if k not in timing} == {
+            k: v for k, v in other.items() if k not in timing
+        }
+
+
+def test_loader_processes_change_nothing(task: Task, config: Config, tmp_path: Path) -> None:
+    run(task, config, tmp_path / "none")
+    run(task, config.with_train(workers=2), tmp_path / "two")
+    assert_same_weights(tmp_path / "none/best.safetensors", tmp_path / "two/best.safetensors")
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    run(task, config, tmp_path)
+    before = (tmp_path / "best.safetensors").read_bytes()
+    assert run(task, config, tmp_path, resume=True).epoch == 3
+    assert (tmp_path / "best.safetensors").read_bytes() == before
+
+
+def test_resuming_with_other_settings_is_refused(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    run(task, config.with_train(epochs=1), tmp_path, digest="one")
+    with pytest.raises(ConfigError, match="started with other settings"):
+        run(task, config.with_train(epochs=1), tmp_path, digest="two", resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(task: Task, config: Config, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(DataError, match="can't resume from .*checkpoint.safetensors"):
+        run(task, config, tmp_path, resume=True)
+
+
+def test_the_best_epoch_is_kept_not_the_last(task: Task, config: Config, tmp_path: Path) -> None:
+    scores = iter([0.4, 0.9, 0.5])
+    progress = run(
+        task, config, tmp_path, score=lambda labels, logits: {"balanced_accuracy": next(scores)}
+    )
+    assert (progress.best_epoch, progress.best_score) == (2, 0.9)
+    last = {
+        key.removeprefix("average."): value
+        for key, value in load_file(tmp_path / "checkpoint.safetensors").items()
+        if key.startswith("average.")
+    }
+    best = load_file(tmp_path / "best.safetensors")
+    assert any(not torch.equal(best[key], last[key]) for key in best)
+
+
+def test_the_average_moves_by_one_minus_decay_once_it_is_warm() -> None:
+    slow, fast = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.constant_(slow.weight, 1.0)
+    nn.init.constant_(fast.weight, 2.0)
+    update_average(slow, fast, decay=0.9, step=1000)
+    assert slow.weight.item() == pytest.approx(1.1)
+    update_average(slow, fast, decay=0.9, step=1)  # (1 + 1) / (10 + 1) is kept
+    assert slow.weight.item() == pytest.approx(1.1 * 2 / 11 + 2 * 9 / 11)
+    update_average(slow, fast, decay=0, step=1000)
+    assert slow.weight.item() == 2
+
+
+def test_a_cpu_loads_pictures_in_its_own_process_and_a_gpu_in_several() -> None:
+    assert loader_processes(-1, torch.device("cpu")) == 0
+    assert 1 <= loader_processes(-1, torch.device("cuda")) <= 8
+    assert loader_processes(3, torch.device("cpu")) == 3
+
+
+def test_a_batch_that_does_not_divide_is_refused(
+    task: Task, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Three:
+        device, num_processes = torch.device("cpu"), 3
+
+    monkeypatch.setattr(loop, "make_accelerator", lambda wanted: Three())
+    with pytest.raises(ConfigError, match="batch size 16 can't be split over 3 processes"):
+        run(task, config, tmp_path)
+
+
+TWO = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import hit_rate, pictures
+from dermx.config import config_from
+from dermx.train.loop import fit
+folder = Path(sys.argv[2])
+config = config_from(json.loads((folder / "config.json").read_text()))
+train, val = pictures(folder / "train", 48, 40, 0), pictures(folder / "val", 12, 32, 1)
+fit(train, val, config, folder / "out", n_classes=3, score=hit_rate, pretrained=False)
+"""
+
+
+def test_two_processes_follow_the_loss_of_one(task: Task, config: Config, tmp_path: Path) -> None:
+    """The same global batch on one and on two processes (gloo).
+
+    They are not equal: on a CPU each process normalises by its own half of the batch. The loss of
+    each epoch agrees within 10 %.
+    """
+    settings = replace(config, train=replace(config.train, learning_rate=1e-3, precision="fp32"))
+    alone = run(task, settings, tmp_path / "alone").history
+    (tmp_path / "config.json").write_text(settings.to_json())
+    (tmp_path / "two.py").write_text(TWO)
+    for name, args in {"train": (48, 40, 0), "val": (12, 32, 1)}.items():
+        from conftest import pictures
+
+        pictures(tmp_path / name, *args)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(tmp_path / "two.py"), str(Path(__file__).parent), str(tmp_path)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (tmp_path / "out" / "history.jsonl").read_text().splitlines()
+    together = [json.loads(line) for line in lines]
+    assert [row["epoch"] for row in together] == [1, 2, 3]
+    for one, two in zip(alone, together, strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=0.10)
