@@ -30,6 +30,7 @@ SOFT_EDGE = 0.7  # threshold, share of Otsu's
 SMOOTH = 0.1  # share of the lesion's size: bays and spurs narrower than twice this go
 GROW = 0.03  # share of the lesion's size that is added all round
 AWAY = 0.1  # share of the lesion's size, all round, that is not used as skin
+THIN = 7  # every seventh pixel of skin is enough to fit its colour
 NOISE = 4.0  # variance added to the skin's spread in Lab, so that flat skin is no yardstick
 LEAST_CONTRAST = 3.0  # distance in Lab between lesion and skin, below which there is no lesion
 LEAST_AREA = 0.002  # share of the picture
@@ -140,7 +141,7 @@ def _difference(colours: Float32[np.ndarray, "h w 4"], skin: Mask, lit: Mask, or
     Both are scaled by their 98th percentile, so that neither outweighs the other.
     """
     away = colours - _surface(colours, skin, order)
-    spread = np.cov(away[skin][:, :3].T) + NOISE * np.eye(3)
+    spread = np.cov(away[skin][::THIN, :3].T) + NOISE * np.eye(3)
     whitened = away[:, :, :3] @ np.linalg.cholesky(np.linalg.inv(spread)).astype(np.float32)
     distance = np.sqrt((whitened**2).sum(axis=2))
     darkness = -away[:, :, 3]
@@ -159,7 +160,9 @@ def _surface(
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     terms = [x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)]
     basis = np.stack(terms, axis=-1)
-    known, seen = basis[skin], colours[skin]
+    thinned = np.flatnonzero(skin)[::THIN]
+    known = basis.reshape(height * width, -1)[thinned]
+    seen = colours.reshape(height * width, -1)[thinned]
     rest = seen - known @ _least_squares(known, seen)
     usual = 4.5 * float(np.median(np.abs(rest))) + 6  # Lab and grey levels
     inlier = np.abs(rest - np.median(rest, axis=0)).max(axis=1) < usual
