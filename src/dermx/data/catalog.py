@@ -61,6 +61,7 @@ def check_cases(cases: Sequence[Case]) -> None:
     if not cases:
         raise DataError("there is no case in the table")
     require_unique((case.image for case in cases), "the table of cases")
+    require_unique((str(case.path) for case in cases), "the table of cases", "files")
     unknown = [c for c in cases if c.diagnosis is not None and c.diagnosis not in CODES]
     if unknown:
         raise DataError(

@@ -119,7 +119,9 @@ def same_session(
         tolerance: Largest distance of the median colours in the a, b plane of 8-bit CIELAB.
 
     Returns:
-        Pairs of picture ids. The same patient under two headings is not found this way.
+        Pairs of picture ids. The same patient under two headings is not found this way, nor
+        under another light: of 36 neighbours that the published split sets apart, a few may be
+        the same patient by eye.
     """
     series: dict[str, list[tuple[int, Case]]] = {}
     for case in cases:

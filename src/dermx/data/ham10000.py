@@ -40,6 +40,11 @@ def read_ham10000(folder: Path) -> list[Case]:
     rows = read_table(table, ("lesion_id", "image_id", "dx", "age", "sex", "localization"))
     require_unique((row["image_id"] for row in rows), str(table))
     _require_known_labels(rows, table)
+    if loose := [row["image_id"] for row in rows if not row["lesion_id"]]:
+        raise DataError(
+            f"{len(loose)} rows of {table} have no lesion_id, first {loose[0]}; without one a "
+            "split can't keep lesions whole"
+        )
     pictures = _pictures(folder, {row["image_id"] for row in rows})
     missing = [row["image_id"] for row in rows if row["image_id"] not in pictures]
     if missing:
@@ -83,17 +88,12 @@ def _require_known_labels(rows: list[dict[str, str]], table: Path) -> None:
 
 def _case(row: dict[str, str], path: Path) -> Case:
     known = {key: None if text.lower() in UNKNOWN else text for key, text in row.items()}
-    lesion = row["lesion_id"]
-    if not lesion:
-        raise DataError(
-            f"{row['image_id']} has no lesion_id; without one a split can't keep lesions whole"
-        )
     return Case(
         image=row["image_id"],
         path=path,
         diagnosis=row["dx"],
-        lesion=lesion,
-        group=lesion,
+        lesion=row["lesion_id"],
+        group=row["lesion_id"],
         source="ham10000",
         age=_age(known["age"], row["image_id"]),
         sex=known["sex"],
