@@ -9,9 +9,11 @@ For research and education; not a medical device.
 >>> model.assess("lesion.jpg").heatmap("mel")  # (height, width), in [0, 1]  # doctest: +SKIP
 """
 
+import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,3 +57,26 @@ def predict(picture: "Source") -> dict[str, Any]:
 @cache
 def _shipped() -> "Model":
     return load_model()
+
+
+class _Predict(ModuleType):
+    """The module `dermx.predict`, which can be called like the function it takes the place of."""
+
+    def __call__(self, picture: "Source") -> dict[str, Any]:
+        return _function(picture)
+
+
+class _Package(ModuleType):
+    """dermx itself: importing its module `predict` must not lose the function `predict`.
+
+    Python sets an imported module as an attribute of its package, over what has its name there.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "predict" and isinstance(value, ModuleType):
+            value.__class__ = _Predict
+        super().__setattr__(name, value)
+
+
+_function = predict
+sys.modules[__name__].__class__ = _Package

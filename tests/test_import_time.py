@@ -1,0 +1,72 @@
+"""What is loaded when: the small doors stay small, and none of them opens onto PyTorch.
+
+Seconds depend on the machine; which modules are loaded does not.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dermx.model.bundle import Bundle
+
+HEAVY = {"torch", "torchvision", "timm", "accelerate", "matplotlib", "pandas", "sklearn", "scipy"}
+ANSWERING = {"numpy", "cv2", "PIL", "onnxruntime"}
+
+
+def loaded(code: str, *arguments: str) -> set[str]:
+    """Top-level modules in a fresh Python after it has run the code."""
+    script = (
+        f"import sys\n{code}\nimport json\nprint(json.dumps(list(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+
+
+def test_importing_dermx_loads_nothing_but_python() -> None:
+    assert not loaded("import dermx") & (HEAVY | ANSWERING | {"typer", "rich", "jaxtyping"})
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["predict", "--help"]])
+def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
+    code = "from dermx.cli.main import main\nassert main(sys.argv[1:]) == 0"
+    assert not loaded(code, *words) & (HEAVY | ANSWERING | {"rich", "jaxtyping"})
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["data.catalog", "preprocess.pipeline", "predict", "assess", "explain.overlay", "cli.predict"],
+)
+def test_the_small_install_s_modules_load_nothing_heavy(module: str) -> None:
+    assert not loaded(f"import dermx.{module}") & HEAVY
+
+
+def test_a_whole_answer_with_heat_map_loads_nothing_heavy(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "lesion.png")
+    code = "from dermx.cli.main import main\nassert main(sys.argv[1:]) == 0"
+    words = ["predict", str(tmp_path / "lesion.png"), "--model", str(tiny_bundle.folder)]
+    modules = loaded(code, *words, "--heatmaps", str(tmp_path / "maps"))
+    assert not modules & HEAVY
+    assert modules >= ANSWERING
+    assert (tmp_path / "maps" / "lesion.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "first", ["pass", "import dermx.predict", "from dermx.predict import predict_cases"]
+)
+def test_predict_is_a_function_whatever_was_imported_before(first: str) -> None:
+    loaded(
+        f"{first}\nimport dermx\n"
+        "from dermx.errors import DermxError\n"
+        "try:\n    dermx.predict(b'')\nexcept DermxError:\n    pass\n"
+        "from dermx.predict import Failure, predict_cases\n"
+        "assert callable(dermx.predict) and callable(predict_cases)"
+    )
