@@ -57,6 +57,9 @@ def predict_pictures(
     pictures = gather(paths)
     _check_outputs(pictures, csv_file, isic, heatmaps)
     opened = load_model(model)
+    for folder in (csv_file.parent if csv_file else None, heatmaps):
+        if folder is not None:  # before the work, so that none is lost to a place one can't write
+            folder.mkdir(parents=True, exist_ok=True)
     answers = list(_track(opened.assess_many(pictures), len(pictures), "assessing"))
     if csv_file is not None:
         (write_isic if isic else write_csv)(csv_file, answers, opened.bundle.codes)
@@ -146,7 +149,6 @@ def draw_heatmaps(folder: Path, pictures: Sequence[Path], answers: Sequence[Answ
         picture, name, answer = job
         save_overlay(folder / name, read_picture(picture, min_side=LONGEST).pixels, answer)
 
-    folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in _track(pool.map(draw, jobs), len(jobs), "drawing heat maps"):
             pass
@@ -225,6 +227,8 @@ def _check_outputs(
         raise InputError(
             f"--csv {csv_file} would overwrite a picture; name a .csv file after --csv"
         )
+    if csv_file is not None and csv_file.is_dir():
+        raise InputError(f"--csv {csv_file} is a folder; name a .csv file")
     if isic and csv_file is None:
         raise InputError("--format isic needs --csv FILE")
     if heatmaps is not None and heatmaps.resolve() in {p.resolve().parent for p in pictures}:

@@ -1,0 +1,269 @@
+"""`dermx predict` as a person and as a program meet it: what is printed, written and refused."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dermx
+from dermx.cli.main import main
+from dermx.cli.predict import gather, unique_names
+from dermx.diagnoses import CODES, ISIC_COLUMNS
+from dermx.errors import BundleError
+from dermx.model.bundle import Bundle
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures on two levels: red, green, and grey with nothing to choose."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    Image.new("RGB", (60, 40), (255, 0, 0)).save(tmp_path / "in" / "red.png")
+    Image.new("RGB", (60, 40), (0, 255, 0)).save(tmp_path / "in" / "deep" / "green.jpg")
+    Image.new("RGB", (40, 60), (200, 60, 60)).save(tmp_path / "in" / "deep" / "red.bmp")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def model(tiny_bundle: Bundle) -> list[str]:
+    return ["--model", str(tiny_bundle.folder)]
+
+
+def test_the_table_names_what_a_reader_needs(
+    folder: Path, model: list[str], capsys: Output
+) -> None:
+    assert main(["predict", str(folder / "red.png"), *model]) == 0
+    out, err = capsys.readouterr()
+    heading, row, last = out.splitlines()
+    assert heading.split() == ["picture", "prediction", "confidence", "runner-up", "behaviour"]
+    # logits 2, -2, -2 and five times 0: e^2 / (e^2 + 2 e^-2 + 5) = 0.5837
+    assert row.split("  ")[0] == str(folder / "red.png")
+    assert "vascular lesion (vasc)" in row
+    assert " 58.4% " in row
+    assert row.endswith("benign")
+    assert last == "Research and education, not a medical device."
+    assert err == ""
+
+
+def test_a_pipe_gets_whole_names_whatever_their_length(
+    folder: Path, model: list[str], capsys: Output
+) -> None:
+    long = folder / f"{'very-' * 40}long.png"
+    (folder / "red.png").rename(long)
+    assert main(["predict", str(long), *model]) == 0
+    assert str(long) in capsys.readouterr().out
+
+
+def test_json_is_one_object_per_picture_in_order(
+    folder: Path, model: list[str], capsys: Output
+) -> None:
+    assert main(["predict", str(folder), "--json", *model]) == 0
+    out, err = capsys.readouterr()
+    answers = json.loads(out)
+    assert [Path(a["image"]).name for a in answers] == ["green.jpg", "red.bmp", "red.png"]
+    assert [a["prediction"] for a in answers] == ["nv", "vasc", "vasc"]
+    for answer in answers:
+        assert set(answer) == {"image", "prediction", "confidence", "probabilities"}
+        assert list(answer["probabilities"]) == list(CODES)
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+        assert answer["confidence"] == answer["probabilities"][answer["prediction"]]
+    assert err == ""
+
+
+def test_one_unreadable_picture_does_not_stop_the_others(
+    folder: Path, model: list[str], capsys: Output
+) -> None:
+    (folder / "bad.jpg").write_text("no picture")
+    words = ["predict", str(folder / "bad.jpg"), str(folder / "gone.jpg"), str(folder / "red.png")]
+    assert main([*words, "--json", *model]) == 1
+    out, err = capsys.readouterr()
+    bad, gone, good = json.loads(out)
+    assert set(bad) == set(gone) == {"image", "error"}
+    assert bad["image"] == str(folder / "bad.jpg")
+    assert "not a picture in a known format" in bad["error"]
+    assert gone["error"] == f"there is no file {folder / 'gone.jpg'}"
+    assert good["prediction"] == "vasc"
+    assert err.splitlines()[-1] == "2 of 3 pictures could not be read"
+    assert main([*words, *model]) == 1
+    out, err = capsys.readouterr()
+    assert "red.png" in out
+    assert "bad.jpg" not in out
+    assert err.count("unreadable: ") == 2
+
+
+def test_what_was_done_to_read_a_picture_is_said_beside_the_answer(
+    folder: Path, model: list[str], capsys: Output
+) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGBA", (40, 40), (255, 0, 0, 90)).save(folder / name)
+    words = ["predict", str(folder / "a.png"), str(folder / "b.png"), "--json", *model]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 2
+    assert err == f"note: {folder / 'a.png'} and 1 more: transparent parts were laid on white\n"
+
+
+def test_the_csv_holds_every_class_and_every_error(
+    folder: Path, model: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    (folder / "bad.jpg").write_bytes(b"")
+    file = tmp_path / "out" / "answers.csv"
+    assert main(["predict", str(folder), "--csv", str(file), *model]) == 1
+    assert capsys.readouterr().out.splitlines()[0] == f"predictions: {file}"
+    with file.open(newline="") as lines:
+        rows = {Path(row["image"]).name: row for row in csv.DictReader(lines)}
+    assert list(rows) == ["bad.jpg", "green.jpg", "red.bmp", "red.png"]
+    assert list(rows["red.png"]) == ["image", "prediction", "confidence", *CODES, "error"]
+    assert "empty (0 bytes)" in rows["bad.jpg"]["error"]
+    assert rows["bad.jpg"]["prediction"] == rows["bad.jpg"]["nv"] == ""
+    assert sum(float(rows["red.png"][code]) for code in CODES) == pytest.approx(1)
+    assert rows["red.png"]["error"] == ""
+
+
+def test_the_isic_table_is_seven_probabilities_renormalised(
+    folder: Path, model: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    (folder / "bad.jpg").write_bytes(b"")
+    pictures = [str(folder / name) for name in ("red.png", "bad.jpg", "deep/green.jpg")]
+    file = tmp_path / "isic.csv"
+    main(["predict", *pictures, "--csv", str(file), "--format", "isic", "--json", *model])
+    answers = {Path(a["image"]).stem: a for a in json.loads(capsys.readouterr().out)}
+    header, *rows = list(csv.reader(file.read_text().splitlines()))
+    assert header == ["image", *ISIC_COLUMNS]
+    assert [row[0] for row in rows] == ["red", "green"]  # the unreadable one has no row
+    for name, *values in rows:
+        eight = answers[name]["probabilities"]
+        expected = [eight[column.lower()] / (1 - eight["acne"]) for column in ISIC_COLUMNS]
+        np.testing.assert_allclose([float(value) for value in values], expected)
+        assert sum(map(float, values)) == pytest.approx(1)
+
+
+def test_heat_maps_have_names_that_never_clash(
+    folder: Path, model: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    (folder / "bad.jpg").write_bytes(b"")
+    maps = tmp_path / "maps"
+    assert main(["predict", str(folder), "--heatmaps", str(maps), *model]) == 1
+    assert sorted(path.name for path in maps.iterdir()) == ["green.png", "red-2.png", "red.png"]
+    assert f"heat maps: {maps}" in capsys.readouterr().out
+    with Image.open(maps / "green.png") as image:
+        image.load()
+        assert image.mode == "RGB"
+
+
+def test_names_differ_also_where_capitals_make_no_difference() -> None:
+    pictures = [Path("a/x.jpg"), Path("b/X.png"), Path("x-2.jpg"), Path("c/x.bmp")]
+    assert unique_names(pictures) == ["x.png", "X-2.png", "x-2-2.png", "x-3.png"]
+
+
+def test_a_picture_that_is_named_twice_is_answered_once(folder: Path) -> None:
+    found = gather([folder / "red.png", folder, folder / "gone.jpg", folder / "gone.jpg"])
+    assert [path.name for path in found] == ["red.png", "green.jpg", "red.bmp", "gone.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--csv", "{in}/red.png"], "would overwrite a picture; name a .csv file"),
+        (["--csv", "{in}/deep"], "deep is a folder; name a .csv file"),
+        (["--heatmaps", "{in}"], "holds the pictures; name another folder"),
+        (["--heatmaps", "{in}/deep/../deep"], "holds the pictures; name another folder"),
+        (["--format", "isic"], "--format isic needs --csv FILE"),
+        (["--format", "isic", "--csv", "{in}/x.csv"], "names are shared by several pictures"),
+        (["--model", "{in}"], "is not a model's folder: bundle.json is missing"),
+        (["--csv", "{in}/red.png/x.csv"], "red.png: File exists"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_2(
+    folder: Path, model: list[str], capsys: Output, words: list[str], message: str
+) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words = [word.replace("{in}", str(folder)) for word in words]
+    assert main(["predict", str(folder), *model, *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Missing argument"),
+        (["x.png", "--jsno"], "No such option: --jsno"),
+        (["x.png", "--format", "xml"], "xml"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_status_2(
+    capsys: Output, words: list[str], message: str
+) -> None:
+    assert main(["predict", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.endswith("; see dermx predict --help\n")
+    assert err.count("\n") == 1
+
+
+def test_an_empty_folder_is_an_error_that_says_what_was_looked_for(
+    model: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    assert main(["predict", str(tmp_path), *model]) == 2
+    assert ".jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_debug_anywhere_on_the_line_shows_the_traceback(tmp_path: Path, place: int) -> None:
+    words = ["predict", "x.png", "--model", str(tmp_path)]
+    with pytest.raises(BundleError, match="is not a model's folder"):
+        main([*words[:place], "--debug", *words[place:]])
+
+
+def test_after_two_dashes_a_word_is_a_file(model: list[str], capsys: Output) -> None:
+    assert main(["predict", *model, "--json", "--", "--debug"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["image"] == "--debug"
+
+
+def test_version_help_and_no_words_at_all(capsys: Output) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dermx {dermx.__version__}\n"
+    assert main([]) == 0
+    without = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.split() == without.split()
+    assert "predict" in without
+    assert main(["predict", "--help"]) == 0
+    options = capsys.readouterr().out
+    for option in ("--model", "--json", "--csv", "--format", "--heatmaps"):
+        assert option in options
+
+
+def test_a_whole_process_answers_and_ends_with_its_status(folder: Path, model: list[str]) -> None:
+    words = [sys.executable, "-m", "dermx.cli.main", "predict", *model, "--json"]
+    done = subprocess.run(
+        [*words, str(folder / "red.png"), str(folder / "gone.jpg")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert [list(one)[1] for one in json.loads(done.stdout)] == ["prediction", "error"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_traceback(folder: Path, model: list[str]) -> None:
+    words = [sys.executable, "-m", "dermx.cli.main", "predict", *model, str(folder)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert "Traceback" not in run.stderr.read()
