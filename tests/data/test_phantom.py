@@ -68,6 +68,14 @@ def test_the_hair_mask_is_where_the_hair_is() -> None:
     assert 0.01 < one.hair.mean() < 0.2
 
 
+def test_the_hair_mask_is_as_wide_as_the_hair() -> None:
+    # half-covered pixels on both edges: the darkness taken away, in hairs' worth, is the area
+    one = draw_phantom(8, diagnosis="df", hair=20)
+    taken = one.clean.mean(axis=2) - one.picture.mean(axis=2)
+    area = taken.sum() / np.median(taken[one.hair])
+    assert area == pytest.approx(one.hair.sum(), rel=0.1)
+
+
 def test_hair_is_dark_all_along() -> None:
     one = draw_phantom(9, diagnosis="bcc", hair=10)
     darker = one.clean[one.hair].astype(int).mean(axis=1) - one.picture[one.hair].mean(axis=1)

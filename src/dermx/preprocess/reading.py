@@ -155,7 +155,7 @@ def _from_image(
             image.load()
         turn, turn_note = _orientation(image)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
-            width, height = image.size  # PIL turns TIFF while it decodes
+            width, height = image.size  # PIL turns TIFF by itself
         rgb, colour_notes = _to_rgb(image, name)
         if turn is not None:
             rgb = rgb.transpose(turn)
