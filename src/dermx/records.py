@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -61,7 +62,9 @@ class View:
         whole = np.zeros((height, width), np.float32)
         if bottom > top and right > left:
             whole[top:bottom, left:right] = cv2.resize(
-                values.astype(np.float32), (right - left, bottom - top), interpolation=cv2.INTER_LINEAR
+                values.astype(np.float32),
+                (right - left, bottom - top),
+                interpolation=cv2.INTER_LINEAR,
             )
         return whole
 
@@ -135,7 +138,7 @@ class Predictions:
                     features=parts["features"],
                     codes=tuple(str(code) for code in parts["codes"]),
                 )
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise DataError(f"{path} is not a predictions file: {error}") from error
 
 
@@ -149,7 +152,9 @@ class Assessment:
     view: View
     maps: Float32[np.ndarray, "classes h w"]  # Grad-CAM per class, each scaled to [0, 1]
     notes: tuple[str, ...] = ()  # what was done to read the picture, e.g. "first of 12 frames used"
-    trust: Mapping[str, Any] = field(default_factory=dict)  # filled where the bundle has trust parts
+    trust: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # filled where the bundle has trust parts
 
     @property
     def prediction(self) -> str:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata, util
 from pathlib import Path
@@ -38,9 +38,9 @@ from dermx.data.split import (
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError, DataError, InputError, MissingExtraError
 from dermx.evaluate.metrics import accuracy, balanced_accuracy, confusion_matrix
-from dermx.model.bundle import Bundle, load_bundle, write_bundle
+from dermx.model.bundle import load_bundle, write_bundle
 from dermx.model.card import model_card
-from dermx.predict import Progress, predict_cases, reading_side
+from dermx.predict import predict_cases, reading_side
 from dermx.preprocess.pipeline import clean, prepare, shorter_side_to
 from dermx.preprocess.reading import read_picture
 from dermx.records import Case, Predictions, write_whole
@@ -194,7 +194,7 @@ def evaluate_run(
     on: Part = "test",
     isic_truth: Path | None = None,
     images: Path | None = None,
-    progress: Progress | None = None,
+    track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
     """Score a trained model on one part of its own pictures, or on an ISIC test set.
@@ -204,7 +204,7 @@ def evaluate_run(
         on: Part of the run's own pictures.
         isic_truth: ISIC 2018 Task 3 ground truth; with `images`, scored instead of `on`.
         images: Folder of the pictures that the ground truth names.
-        progress: Called with the number of pictures done since the last call.
+        track: Shows progress.
         say: Shows pictures that could not be read.
 
     Returns:
@@ -219,7 +219,7 @@ def evaluate_run(
     else:
         name, cases = on, _load_parts(run)[on]
     folder = run / "evaluation" / name
-    predictions = _predictions_of(run, cases, folder, progress, say)
+    predictions = _predictions_of(run, cases, folder, track, say)
     report = write_report(
         folder,
         predictions,
@@ -273,9 +273,46 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
     difference = largest_difference(network, [(inputs, session.logits(session.run(pixels)[1]))])
     if difference > TOLERANCE:
         shutil.rmtree(out)
-        raise BundleError(f"the exported network differs from PyTorch by {difference:.1e} in a logit")
+        raise BundleError(
+            f"the exported network differs from PyTorch by {difference:.1e} in a logit"
+        )
     say(f"{out}: {len(sample)} pictures within {difference:.1e} of PyTorch")
     return out
+
+
+def check_setup(
+    *,
+    ham10000: Path | None = None,
+    acne: Path | None = None,
+    config: Path | None = None,
+    say: Say = print,
+) -> None:
+    """Verify what a long run would need; the first fault is raised as its own error.
+
+    Args:
+        ham10000: Folder of HAM10000, or None.
+        acne: Folder of DermNet's acne class, or None.
+        config: A file of settings, or None.
+        say: Shows one line per thing that is in order.
+    """
+    settings = load_config(config)
+    say(f"settings: {settings.train.architecture}, {settings.preprocess.image_size} pixels")
+    bundle = load_bundle()
+    say(f"shipped model: {bundle.name}, created {bundle.created}")
+    if util.find_spec("torch") is None:
+        say('training: not installed; pip install "dermx[train]"')
+    else:
+        import torch
+
+        from dermx.train.network import choose_precision
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        precision = choose_precision(settings.train.precision, device)
+        say(f"training: torch {torch.__version__} on {environment()['device']} in {precision}")
+    if ham10000 is not None or acne is not None:
+        parts = load_cases(ham10000, acne, say=say)
+        counts = Counter(case.diagnosis or "" for part in parts.values() for case in part)
+        say(", ".join(f"{code} {counts[code]}" for code in CODES if counts[code]))
 
 
 def score_logits(
@@ -299,9 +336,13 @@ def environment(init: Path | None = None) -> dict[str, Any]:
     import torch
 
     packages = ("numpy", "torch", "torchvision", "timm", "accelerate", "opencv-python-headless")
-    revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ) if shutil.which("git") else None
+    revision = (
+        subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+        )
+        if shutil.which("git")
+        else None
+    )
     cuda = torch.cuda.is_available()
     return {
         "dermx": metadata.version("dermx"),
@@ -347,7 +388,7 @@ def _finished(path: Path, spec: PreprocessConfig) -> UInt8[np.ndarray, "s s 3"]:
 
 
 def _predictions_of(
-    run: Path, cases: Sequence[Case], folder: Path, progress: Progress | None, say: Say
+    run: Path, cases: Sequence[Case], folder: Path, track: "Track | None", say: Say
 ) -> Predictions:
     """Predict, or read what was predicted with the same bundle for the same cases."""
     bundle, path = load_bundle(run / "bundle"), folder / "predictions.npz"
@@ -355,7 +396,11 @@ def _predictions_of(
         known = Predictions.load(path)
         if list(known.images) == [case.image for case in cases]:
             return known
-    predictions, failures = predict_cases(bundle, cases, progress=progress)
+    steps: Iterator[Any] = iter(())
+    if track is not None:
+        steps = iter(track(range(len(cases) + 1), "predicting", len(cases)))
+        next(steps)
+    predictions, failures = predict_cases(bundle, cases, progress=lambda _: next(steps, None))
     for image, message in failures:
         say(f"{image}: {message}")
     predictions.save(path)

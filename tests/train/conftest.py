@@ -1,5 +1,6 @@
 """A little training task: pictures whose class is their colour, so that a step or two learns it."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ torch = pytest.importorskip("torch", reason="training needs dermx[train]")
 
 from dermx.train.cache import open_cache  # noqa: E402
 from dermx.train.loop import Pictures  # noqa: E402
+
+torch.set_num_threads(1)  # such small networks only wait for each other's threads
 
 
 def coloured(n: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,14 +43,19 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pictures, Pictures]:
 
 
 @pytest.fixture
+def make_pictures() -> Callable[[Path, int, int, int], Pictures]:
+    return pictures
+
+
+@pytest.fixture
 def config() -> Config:
     return Config(
         preprocess=PreprocessConfig(image_size=32),
         train=TrainConfig(
-            architecture="mobilenetv2_035",
+            architecture="test_efficientnet",  # timm's own, 0.3 million weights,
             epochs=3,
             batch_size=16,
-            learning_rate=5e-3,
+            learning_rate=2e-3,
             ema_decay=0.5,
             oversample=0,
         ),

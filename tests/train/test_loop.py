@@ -2,7 +2,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert different == []
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -48,7 +48,7 @@ def dying(epoch: int, batch: int) -> loop.Track:
     def track(items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterable[Any]:
         for i, item in enumerate(items):
             if what.startswith(f"epoch {epoch}/") and i == batch:
-                raise Killed
+                raise KilledError
             yield item
 
     return track
@@ -58,7 +58,7 @@ def test_learns_to_tell_colours_apart(task: Task, config: Config, tmp_path: Path
     settings = config.with_train(epochs=8)
     progress = run(task, settings, tmp_path)
     losses = [row["train_loss"] for row in progress.history]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
     assert progress.best_score >= 0.9
 
 
@@ -70,7 +70,7 @@ def test_killed_and_resumed_gives_the_same_weights_bit_for_bit(
     settings = config.with_train(precision=precision)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(task, settings, whole)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         run(task, settings, parts, track=dying(epoch, batch))
     run(task, settings, parts, resume=True)
     for name in ("checkpoint.safetensors", "best.safetensors"):
@@ -111,7 +111,7 @@ def test_resuming_with_other_settings_is_refused(
 
 def test_a_damaged_checkpoint_is_named(task: Task, config: Config, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(DataError, match="can't resume from .*checkpoint.safetensors"):
+    with pytest.raises(DataError, match=r"can't resume from .*checkpoint\.safetensors"):
         run(task, config, tmp_path, resume=True)
 
 
@@ -173,7 +173,12 @@ fit(train, val, config, folder / "out", n_classes=3, score=hit_rate, pretrained=
 """
 
 
-def test_two_processes_follow_the_loss_of_one(task: Task, config: Config, tmp_path: Path) -> None:
+def test_two_processes_follow_the_loss_of_one(
+    task: Task,
+    config: Config,
+    tmp_path: Path,
+    make_pictures: Callable[[Path, int, int, int], Pictures],
+) -> None:
     """The same global batch on one and on two processes (gloo).
 
     They are not equal: on a CPU each process normalises by its own half of the batch. The loss of
@@ -184,9 +189,7 @@ def test_two_processes_follow_the_loss_of_one(task: Task, config: Config, tmp_pa
     (tmp_path / "config.json").write_text(settings.to_json())
     (tmp_path / "two.py").write_text(TWO)
     for name, args in {"train": (48, 40, 0), "val": (12, 32, 1)}.items():
-        from conftest import pictures
-
-        pictures(tmp_path / name, *args)
+        make_pictures(tmp_path / name, *args)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [str(tmp_path / "two.py"), str(Path(__file__).parent), str(tmp_path)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from dermx.train.schedule import learning_rate_at
@@ -18,5 +20,5 @@ def test_half_the_peak_halfway_down() -> None:
 def test_without_warmup_it_starts_at_the_peak_and_only_falls() -> None:
     curve = rates(50, 0)
     assert curve[0] == 1
-    assert all(later < earlier for earlier, later in zip(curve, curve[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(curve))
     assert 0 < curve[-1] < 0.01

@@ -91,6 +91,125 @@ def predict(
     raise typer.Exit(status)
 
 
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
+    ham10000: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="HAM10000: metadata and pictures.")
+    ] = None,
+    acne: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="DermNet's acne class, or one above it.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Settings; see configs/.")
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Starting weights, safetensors; else timm downloads."),
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A timm name. [mobilenetv2_100]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures. [20]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per step. [64]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate. [8e-4]")] = None,
+    oversample: Annotated[
+        float | None, typer.Option(help="0: natural class counts; 1: all alike. [0.35]")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16. [auto]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw. [0]")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep decoded pictures here for other runs."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this run.")] = False,
+) -> None:
+    """Train a model; RUN then holds everything the result depends on."""
+    from dermx.cli.progress import track
+    from dermx.config import load_config
+    from dermx.workflow import train_run
+
+    saved = out / "config.json"
+    settings = load_config(saved if config is None and resume and saved.is_file() else config)
+    bundle = train_run(
+        out,
+        ham10000=ham10000,
+        acne=acne,
+        config=settings.with_train(
+            architecture=architecture,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=lr,
+            oversample=oversample,
+            precision=precision,
+            seed=seed,
+        ),
+        init=init,
+        resume=resume,
+        cache=cache,
+        track=track,
+        say=typer.echo,
+    )
+    typer.echo(f"model: {bundle}")
+
+
+class Part(StrEnum):
+    """Which of a run's own pictures are scored."""
+
+    val = "val"
+    test = "test"
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    on: Annotated[Part, typer.Option(help="Part of the run's own pictures.")] = Part.test,
+    isic_truth: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Score ISIC 2018 Task 3 pictures of this truth instead."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the pictures of --isic-truth.")
+    ] = None,
+) -> None:
+    """Score a trained model: accuracy, recall and F1 per class, with 95 % intervals by lesion."""
+    from dermx.cli.progress import track
+    from dermx.workflow import evaluate_run
+
+    report = evaluate_run(
+        run, on=on.value, isic_truth=isic_truth, images=images, track=track, say=typer.echo
+    )
+    typer.echo((report.parent / "classification_report.txt").read_text(encoding="utf-8"))
+    typer.echo(f"report: {report}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder of the model to deploy.")],
+) -> None:
+    """Write the model to deploy: ONNX, checked against PyTorch on real pictures."""
+    from dermx.workflow import export_run
+
+    typer.echo(f"model: {export_run(run, out, say=typer.echo)}")
+
+
+@app.command()
+def check(
+    ham10000: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="HAM10000: metadata and pictures.")
+    ] = None,
+    acne: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="DermNet's acne class, or one above it.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings.")] = None,
+) -> None:
+    """Verify the shipped model, settings, data and devices before a long run."""
+    from dermx.workflow import check_setup
+
+    check_setup(ham10000=ham10000, acne=acne, config=config, say=typer.echo)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the words after `dermx` when `arguments` is None.
 

@@ -36,5 +36,6 @@ def denormalize(
     std: Sequence[float] = IMAGENET_STD,
 ) -> UInt8[np.ndarray, "*batch h w 3"]:
     """Invert `normalize`, rounded and clipped to 0 to 255."""
-    pixels = np.moveaxis(values, -3, -1) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
-    return np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8)
+    scaled = np.moveaxis(values, -3, -1) * np.asarray(std, np.float32)
+    pixels = scaled + np.asarray(mean, np.float32)
+    return np.asarray(np.clip(np.rint(pixels * 255), 0, 255), np.uint8)

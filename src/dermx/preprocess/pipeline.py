@@ -73,7 +73,7 @@ def prepare(
 
 
 def shorter_side_to(picture: Pixels, side: int) -> Pixels:
-    """Scale a picture down until its shorter side is `side` pixels; smaller ones stay as they are."""
+    """Scale down until the shorter side is `side` pixels; smaller pictures stay as they are."""
     height, width = picture.shape[:2]
     factor = side / min(height, width)
     if factor >= 1:

@@ -17,7 +17,9 @@ from jaxtyping import UInt8
 from dermx.records import write_whole
 
 Decode = Callable[[Path], UInt8[np.ndarray, "h w 3"]]
-Track = Callable[[Iterable[UInt8[np.ndarray, "h w 3"]], str, int], Iterable[UInt8[np.ndarray, "h w 3"]]]
+Track = Callable[
+    [Iterable[UInt8[np.ndarray, "h w 3"]], str, int], Iterable[UInt8[np.ndarray, "h w 3"]]
+]
 
 
 class PixelCache:

@@ -60,8 +60,11 @@ def load_checkpoint(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for module, part in ((network, "network."), (average, "average.")):
             module.load_state_dict(
-                {key.removeprefix(part): value for key, value in tensors.items()
-                 if key.startswith(part)}
+                {
+                    key.removeprefix(part): value
+                    for key, value in tensors.items()
+                    if key.startswith(part)
+                }
             )
     except Exception as error:  # safetensors and torch raise many kinds for a damaged file
         raise DataError(f"can't resume from {path}: {error}") from error

@@ -27,7 +27,7 @@ class Draw(NamedTuple):
     picture: int
 
 
-class TrainSet(Dataset[tuple[UInt8[torch.Tensor, "s s 3"], int]]):
+class TrainSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Cached pictures, changed as drawn; the key of an item is a `Draw`."""
 
     def __init__(
@@ -45,11 +45,11 @@ class TrainSet(Dataset[tuple[UInt8[torch.Tensor, "s s 3"], int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, draw: Draw) -> tuple[UInt8[torch.Tensor, "s s 3"], int]:
+    def __getitem__(self, draw: Draw) -> tuple[UInt8[torch.Tensor, "s s 3"], Int[torch.Tensor, ""]]:
         rng = np.random.default_rng([self.seed, 1, draw.epoch, draw.position])
         change = draw_change(self.augment, rng)
         pixels = apply_change(self.cache[draw.picture], change, self.size)
-        return torch.from_numpy(pixels), int(self.labels[draw.picture])
+        return torch.from_numpy(pixels), torch.tensor(self.labels[draw.picture])
 
 
 class EpochBatches(Sampler[list[Draw]]):
@@ -92,4 +92,5 @@ def make_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # its own: opening a loader must not move dropout's draws
     )

@@ -3,9 +3,10 @@
 ONNX for the part up to the feature map and its mean; the linear layer goes beside it as arrays.
 """
 
-import io
+import tempfile
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ def to_onnx(network: nn.Module, image_size: int) -> bytes:
             f"{type(network).__name__} does more than average its map before the linear layer; "
             "choose a network that ends in global average pooling"
         )
-    file = io.BytesIO()
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        file = Path(folder) / "network.onnx"
         warnings.simplefilter("ignore")  # the exporter's own deprecations are not the user's
         torch.onnx.export(
             trunk,
@@ -50,7 +51,7 @@ def to_onnx(network: nn.Module, image_size: int) -> bytes:
             opset_version=17,
             dynamo=False,  # folds BatchNorm into the convolutions and needs no further package
         )
-    return file.getvalue()
+        return file.read_bytes()
 
 
 def head_arrays(

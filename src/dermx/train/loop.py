@@ -21,8 +21,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from jaxtyping import Float32, Int, UInt8
-from timm.optim import param_groups_weight_decay
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from dermx.config import Config
@@ -38,11 +39,11 @@ Score = Callable[[Int[np.ndarray, " n"], Float32[np.ndarray, "n classes"]], dict
 
 
 class Track(Protocol):
-    """Shows progress over batches: `track(batches, what, total, pictures_per_batch)`."""
+    """Shows progress over what it hands on."""
 
-    def __call__(
-        self, items: Iterable[Any], what: str, total: int, unit: int = 1
-    ) -> Iterable[Any]: ...
+    def __call__(self, items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterable[Any]:
+        """Hand on `total` items, each worth `unit` pictures, under the heading `what`."""
+        ...
 
 
 def quiet(items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterable[Any]:
@@ -106,19 +107,20 @@ def fit(
         settings.architecture, n_classes, dropout=settings.dropout, init=init, pretrained=pretrained
     ).to(device)
     if world > 1 and device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         param_groups_weight_decay(network, settings.weight_decay), lr=settings.learning_rate
     )
     standardize = Standardize(config.preprocess.mean, config.preprocess.std).to(device)
-    batches = EpochBatches(
-        train.labels, settings, rank=accelerator.process_index, world=world
-    )
+    batches = EpochBatches(train.labels, settings, rank=accelerator.process_index, world=world)
     loader = make_loader(
         TrainSet(
-            train.cache, train.labels, config.augment,
-            size=config.preprocess.image_size, seed=settings.seed,
+            train.cache,
+            train.labels,
+            config.augment,
+            size=config.preprocess.image_size,
+            seed=settings.seed,
         ),
         batches,
         workers=loader_processes(settings.workers, device),
@@ -153,9 +155,7 @@ def fit(
             pixels = pixels.to(device, non_blocking=True)  # (b, s, s, 3) uint8
             labels = labels.to(device, non_blocking=True)  # (b,)
             logits = model(standardize(pixels))  # (b, classes), in the precision asked for
-            loss = F.cross_entropy(
-                logits.float(), labels, label_smoothing=settings.label_smoothing
-            )
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if settings.clip_norm:
@@ -187,9 +187,7 @@ def fit(
             if figures["balanced_accuracy"] > progress.best_score:
                 progress.best_score, progress.best_epoch = figures["balanced_accuracy"], epoch + 1
                 save_tensors(out / "best.safetensors", average.state_dict(), {"epoch": what})
-            save_checkpoint(
-                out / "checkpoint.safetensors", network, average, optimizer, progress
-            )
+            save_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, progress)
             write_history(out / "history.jsonl", progress.history)
             say(describe(row, settings.epochs))
         accelerator.wait_for_everyone()
@@ -199,6 +197,7 @@ def fit(
 def make_accelerator(wanted: str) -> Accelerator:
     """Join the processes of the run, one or many, in the precision that suits the device."""
     precision = choose_precision(wanted, PartialState().device)
+    AcceleratorState._reset_state()  # else a second run in one process keeps the first's precision
     return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
 
 

@@ -5,7 +5,7 @@ that layer's rows are all that the rest of dermx needs.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -44,7 +44,7 @@ def build_network(
         close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
         near = f"; near are {', '.join(close)}" if close else ""
         raise ConfigError(f"timm has no network {architecture!r}{near}")
-    make = {"num_classes": n_classes, "drop_rate": dropout}
+    make: dict[str, Any] = {"num_classes": n_classes, "drop_rate": dropout}
     if init is not None:
         network = timm.create_model(architecture, pretrained=False, **make)
         load_backbone(network, init)
@@ -76,17 +76,26 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     """Copy all weights but the linear layer's from a safetensors file, of any float type."""
     weights = load_weights(path)
     own = network.state_dict()
-    head = {f"{name}.{part}" for name, module in network.named_modules()
-            if module is linear_head(network) for part in ("weight", "bias")}
+    head = {
+        f"{name}.{part}"
+        for name, module in network.named_modules()
+        if module is linear_head(network)
+        for part in ("weight", "bias")
+    }
     missing = sorted(set(own) - set(weights) - head)
-    wrong = [key for key in own if key not in head and key in weights
-             and weights[key].shape != own[key].shape]
+    wrong = [
+        key
+        for key in own
+        if key not in head and key in weights and weights[key].shape != own[key].shape
+    ]
     if missing or wrong:
         raise DataError(
             f"{path} does not fit the network: {len(missing)} weights missing, "
             f"{len(wrong)} of another shape, first {(missing + wrong)[0]}"
         )
-    network.load_state_dict({**own, **{k: weights[k].to(own[k].dtype) for k in own if k not in head}})
+    network.load_state_dict(
+        {**own, **{k: weights[k].to(own[k].dtype) for k in own if k not in head}}
+    )
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,64 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dermx.config import AugmentConfig, Config
+from dermx.train.dataset import Draw, EpochBatches, TrainSet, make_loader
+from dermx.train.loop import Pictures
+
+
+def test_two_processes_share_each_batch_of_one_process(config: Config) -> None:
+    labels = np.arange(50) % 5
+    alone = list(EpochBatches(labels, config.train))
+    halves = [list(EpochBatches(labels, config.train, rank=rank, world=2)) for rank in (0, 1)]
+    for batch, first, second in zip(alone, *halves, strict=True):
+        assert sorted(first + second) == sorted(batch)
+        assert not set(first) & set(second)
+
+
+def test_epochs_differ_and_each_can_be_made_again(config: Config) -> None:
+    batches = EpochBatches(np.arange(50) % 5, config.train)
+    zero = list(batches)
+    batches.epoch = 1
+    one = list(batches)
+    batches.epoch = 0
+    assert list(batches) == zero != one
+    assert {draw.epoch for batch in one for draw in batch} == {1}
+
+
+def test_an_incomplete_last_batch_is_left_out(config: Config) -> None:
+    batches = EpochBatches(np.arange(50) % 5, config.train)
+    assert len(batches) == len(list(batches)) == 3  # 50 = 3 * 16 + 2
+    assert {len(batch) for batch in batches} == {16}
+
+
+def test_an_item_depends_on_seed_epoch_and_position_only(
+    task: tuple[Pictures, Pictures],
+) -> None:
+    train = task[0]
+
+    def item(seed: int, draw: Draw) -> torch.Tensor:
+        made = TrainSet(train.cache, train.labels, AugmentConfig(), size=32, seed=seed)
+        return made[draw][0]
+
+    first = item(0, Draw(2, 5, 7))
+    assert torch.equal(first, item(0, Draw(2, 5, 7)))
+    others = [item(1, Draw(2, 5, 7)), item(0, Draw(3, 5, 7)), item(0, Draw(2, 6, 7))]
+    assert not any(torch.equal(first, other) for other in others)
+
+
+def test_a_loader_gives_uint8_pictures_and_leaves_the_global_generator_alone(
+    tmp_path: Path, config: Config, make_pictures: Callable[[Path, int, int, int], Pictures]
+) -> None:
+    train = make_pictures(tmp_path, 32, 40, 0)
+    dataset = TrainSet(train.cache, train.labels, config.augment, size=32, seed=0)
+    batches = EpochBatches(train.labels, config.train)
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    pixels, labels = next(iter(make_loader(dataset, batches, workers=0, pin_memory=False)))
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (16, 32, 32, 3))
+    assert labels.dtype == torch.int64
+    assert torch.equal(torch.rand(3), expected)
