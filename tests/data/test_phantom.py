@@ -73,7 +73,7 @@ def test_the_hair_mask_is_as_wide_as_the_hair() -> None:
     one = draw_phantom(8, diagnosis="df", hair=20)
     taken = one.clean.mean(axis=2) - one.picture.mean(axis=2)
     area = taken.sum() / np.median(taken[one.hair])
-    assert area == pytest.approx(one.hair.sum(), rel=0.1)
+    assert 0.98 < area / one.hair.sum() < 1.1  # a little more, for tips thinner than half a pixel
 
 
 def test_hair_is_dark_all_along() -> None:

@@ -112,6 +112,17 @@ def test_a_jpeg_gives_what_a_plain_decode_gives() -> None:
     np.testing.assert_array_equal(read_picture(data).pixels, np.array(Image.open(io.BytesIO(data))))
 
 
+@pytest.mark.data
+def test_real_pictures_read_as_pil_reads_them(real_data: Path) -> None:
+    paths = sorted((real_data / "ham10000").glob("HAM10000_images_part_*/*.jpg"))[::500]
+    paths += sorted((real_data / "dermnet").rglob("*.jpg"))[::50]
+    assert len(paths) > 20
+    for path in paths:
+        picture = read_picture(path)
+        np.testing.assert_array_equal(picture.pixels, np.array(Image.open(path).convert("RGB")))
+        assert (picture.size, picture.notes) == (picture.pixels.shape[:2], ())
+
+
 def test_path_text_bytes_image_and_array_are_the_same_picture(tmp_path: Path) -> None:
     path = tmp_path / "lesion.png"
     path.write_bytes(saved(blocks(), "PNG"))
