@@ -12,7 +12,7 @@ from PIL import Image
 
 import dermx
 from dermx.cli.main import main
-from dermx.cli.predict import gather, unique_names
+from dermx.cli.predict import _percent, gather, unique_names
 from dermx.diagnoses import CODES, ISIC_COLUMNS
 from dermx.errors import BundleError
 from dermx.model.bundle import Bundle
@@ -58,6 +58,29 @@ def test_a_pipe_gets_whole_names_whatever_their_length(
     (folder / "red.png").rename(long)
     assert main(["predict", str(long), *model]) == 0
     assert str(long) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("clash", [False, True])
+def test_a_terminal_gets_short_names_where_they_are_unique(
+    folder: Path, model: list[str], capsys: Output, monkeypatch: pytest.MonkeyPatch, clash: bool
+) -> None:
+    if clash:
+        (folder / "deep" / "red.bmp").rename(folder / "deep" / "red.png")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "250")
+    assert main(["predict", str(folder), *model]) == 0
+    out = capsys.readouterr().out
+    assert "red.png" in out
+    assert (str(folder / "red.png") in out) == clash
+    assert "vascular lesion (vasc)" in out
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0.5, "50.0%"), (0.9994, "99.9%"), (0.99999, ">99.9%"), (1.0, ">99.9%"), (1e-9, "<0.1%")],
+)
+def test_no_percentage_claims_certainty(probability: float, text: str) -> None:
+    assert _percent(probability) == text
 
 
 def test_json_is_one_object_per_picture_in_order(

@@ -186,18 +186,21 @@ def show_table(answers: Sequence[Assessment]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = [Path(answer.image).name for answer in answers]
+    short = len(set(names)) == len(names)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in HEADINGS:
-        table.add_column(heading, overflow="fold")
-    for answer, (*cells, behaviour) in zip(answers, rows, strict=True):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("confidence", "behaviour"))
+    for answer, name, (image, *cells, behaviour) in zip(answers, names, rows, strict=True):
         colour = COLOUR[BY_CODE[answer.prediction].behaviour]
-        table.add_row(*map(Text, cells), Text(behaviour, style=colour))
+        picture = Text(name if short else image)
+        table.add_row(picture, *map(Text, cells), Text(behaviour, style=colour))
     Console().print(table)
 
 
 def _row(answer: Assessment) -> tuple[str, ...]:
     first, *others = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-    second = f"{_full_name(others[0][0])}, {_percent(others[0][1])}" if others else ""
+    second = f"{BY_CODE[others[0][0]].name}, {_percent(others[0][1])}" if others else ""
     return (
         answer.image,
         _full_name(first[0]),
