@@ -52,7 +52,7 @@ def plain_loop(
 
 
 def best(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Seconds of each, the shortest of several rounds; taken in turn, after one round unmeasured."""
+    """Seconds of each, the shortest of several rounds, in turn; the first round does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for name in list(work) * (repeats + 1):
         started = time.perf_counter()
