@@ -1,0 +1,181 @@
+"""Train, kill, resume, evaluate and export from the command line, on drawn pictures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs dermx[train]")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from dermx.cli.main import main  # noqa: E402
+from dermx.data.phantom import write_dataset  # noqa: E402
+from dermx.diagnoses import CODES  # noqa: E402
+from dermx.model.bundle import load_bundle  # noqa: E402
+from dermx.records import Predictions  # noqa: E402
+from dermx.train.network import build_network  # noqa: E402
+
+pytestmark = pytest.mark.slow
+torch.set_num_threads(1)
+
+SETTINGS = """
+[preprocess]
+image_size = 64
+[train]
+architecture = "test_efficientnet"
+epochs = 5
+batch_size = 16
+learning_rate = 3e-3
+ema_decay = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    write_dataset(folder, 10, size=(75, 100))
+    weights = build_network("test_efficientnet", 1000, pretrained=False).state_dict()
+    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "init.safetensors")
+    (folder / "settings.toml").write_text(SETTINGS)
+    return folder
+
+
+def words(folder: Path, out: str, *more: str) -> list[str]:
+    given = {
+        "--ham10000": "ham10000", "--acne": "dermnet", "--config": "settings.toml",
+        "--init": "init.safetensors", "--out": out,
+    }  # fmt: skip
+    return ["train", *(w for k, v in given.items() for w in (k, str(folder / v))), *more]
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path) -> Path:
+    assert main(words(folder, "run")) == 0
+    return folder / "run"
+
+
+def test_a_run_holds_what_its_result_depends_on(finished: Path) -> None:
+    settings = json.loads((finished / "config.json").read_text())
+    assert settings["train"]["epochs"] == 5
+    assert settings["train"]["seed"] == 0
+    around = json.loads((finished / "environment.json").read_text())
+    assert around["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert len(around["init"]["sha256"]) == 64
+    rows = [json.loads(line) for line in (finished / "history.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all(row["peak_memory_mib"] > 0 for row in rows)
+    parts = [line.rsplit(",", 1)[1] for line in (finished / "cases.csv").read_text().splitlines()]
+    assert {"train", "val", "test"} < set(parts)
+    assert not (finished / "cache").exists()
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(
+    folder: Path, finished: Path
+) -> None:
+    command = [sys.executable, "-m", "dermx.cli.main", *words(folder, "killed")]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    history = folder / "killed" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not (history.is_file() and len(history.read_text().splitlines()) >= 2):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "killed" / "bundle").exists()
+    assert subprocess.run([*command, "--resume"], env=env, check=False).returncode == 0
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        one, other = load_file(finished / name), load_file(folder / "killed" / name)
+        assert one.keys() == other.keys()
+        assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+def test_a_folder_with_a_run_is_not_overwritten(
+    folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(folder, "run")) == 2
+    assert "holds a run; go on with --resume" in capsys.readouterr().err
+
+
+def test_resuming_with_another_rate_is_refused(
+    folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(folder, "run", "--resume", "--lr", "0.1")) == 2
+    assert "started with other settings" in capsys.readouterr().err
+
+
+def test_evaluation_writes_the_promised_files_and_runs_the_network_once(finished: Path) -> None:
+    assert main(["evaluate", str(finished), "--on", "test"]) == 0
+    folder = finished / "evaluation" / "test"
+    promised = {
+        "classification_report.txt", "per_class_metrics.csv", "confusion_matrix.png",
+        "training_history.png", "metrics.json", "report.html", "predictions.npz", "isic.csv",
+    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == promised
+    before = (folder / "predictions.npz").stat().st_mtime_ns
+    assert main(["evaluate", str(finished)]) == 0
+    assert (folder / "predictions.npz").stat().st_mtime_ns == before
+
+
+def test_the_bundle_answers_as_the_network_in_training_did(finished: Path) -> None:
+    """The whole way from file to logits is the same at deployment as in validation."""
+    assert main(["evaluate", str(finished), "--on", "val"]) == 0
+    said = Predictions.load(finished / "evaluation" / "val" / "predictions.npz")
+    rows = [json.loads(line) for line in (finished / "history.jsonl").read_text().splitlines()]
+    best = max(rows, key=lambda row: (row["val_balanced_accuracy"], -row["epoch"]))
+    hits = (said.logits.argmax(1) == said.labels).mean()
+    assert hits == pytest.approx(best["val_accuracy"])
+    chosen = said.logits[np.arange(len(said.labels)), said.labels]
+    loss = (np.log(np.exp(said.logits).sum(1)) - chosen).mean()
+    assert loss == pytest.approx(best["val_loss"], abs=1e-4)
+
+
+def test_an_export_carries_the_figures_of_the_test_part(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(finished)]) == 0
+    assert main(["export", str(finished), "--out", str(finished.parent / "deploy")]) == 0
+    assert "of PyTorch" in capsys.readouterr().out
+    bundle = load_bundle(finished.parent / "deploy")
+    assert bundle.codes == CODES
+    assert bundle.preprocess.image_size == 64
+    measured = json.loads((finished / "evaluation" / "test" / "metrics.json").read_text())
+    assert bundle.figures["scores"] == measured["scores"]
+    assert (
+        f"{measured['scores']['accuracy']['value']:.3f}" in (bundle.folder / "card.md").read_text()
+    )
+
+
+def test_check_counts_the_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--ham10000", str(folder / "ham10000"), "--acne", str(folder / "dermnet")]
+    if main(["check", *data]) == 2:
+        pytest.skip("no model is shipped yet")
+    said = capsys.readouterr().out
+    assert "acne 10" in said
+    assert "new split by lesion" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "no pictures to train on; give --ham10000 DIR, --acne DIR or both"),
+        (["--resume"], "no run to resume in"),
+        (["--ham10000", "absent"], "absent"),
+        (["--epochs", "0"], "train.epochs must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_call_is_one_line(
+    given: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--out", str(tmp_path / "run"), *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
