@@ -5,14 +5,14 @@ and dark too, but bends or branches within a few pixels. So: a black-hat finds w
 dark, openings along lines keep what runs straight, and whole strands are kept or dropped.
 
 Limits: white and very pale hair is left in; ruler marks count as hair; a scar or a vessel that is
-long, dark in red light and straight may be taken for hair.
+long, dark in red light and straight may be taken for hair, and so may a coarse, very dark network.
 """
 
 from functools import cache
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Integer, UInt8
+from jaxtyping import Bool, UInt8
 
 from dermx.errors import InputError
 
@@ -24,10 +24,14 @@ Mask = Bool[np.ndarray, "h w"]
 # picture's size and the time does not grow with it.
 WORK_PIXELS = 400 * 300
 THICKEST = 9  # pixels of the work picture; darker areas wider than this are not hair
-DIRECTIONS = 12
 SHORT, LONG = 15, 25  # how far a hair runs straight: its every part, and somewhere along it
-FAINT, CLEAR = 10, 20  # grey levels darker than the surroundings: every part, and somewhere
-MEAN_STRAIGHT = 14.0  # grey levels along the long lines, averaged over a strand
+FAINT = 10  # grey levels darker than the surroundings, by which every part of a hair shows
+# A strand is hair when its darkness runs on along the long lines to this share, on average; a
+# fine pigment network reaches 0.5 to 0.6, hair that lies criss-cross 0.8 ...
+STRAIGHT = 0.65
+# ... and when it is clearly dark, at its darkest and on average, or paler but long.
+CLEAR_PEAK, CLEAR_MEAN = 22, 18.0  # grey levels
+PALE_PEAK, PALE_MEAN, PALE_EXTENT = 14, 12.0, 70.0
 EDGE = 0.4  # a hair ends where its darkness falls to this share of the darkness beside it
 INPAINT_RADIUS = 2.0  # pixels of the work picture
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -102,14 +106,30 @@ def _strands(work: Pixels) -> Mask:
     red = np.ascontiguousarray(work[:, :, 0])
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICKEST, THICKEST))
     dark = np.asarray(cv2.morphologyEx(red, cv2.MORPH_BLACKHAT, disc), np.uint8)
-    short, long = _straight(dark, SHORT), _straight(dark, LONG)
+    # A line of pixels between two of the directions has steps that no straight kernel fits into.
+    blurred = np.asarray(cv2.GaussianBlur(dark, (3, 3), 0), np.uint8)
+    short, long = _straight(blurred, SHORT), _straight(blurred, LONG)
     candidate = (
         (cv2.dilate(short, np.ones((3, 3), np.uint8)) > FAINT)
         & (dark > FAINT)
         & (dark > EDGE * cv2.dilate(short, np.ones((5, 5), np.uint8)))
     )
-    count, labels = cv2.connectedComponents(candidate.astype(np.uint8), connectivity=8)
-    keep = (_peak(labels, long, count) > CLEAR) & (_mean(labels, long, count) > MEAN_STRAIGHT)
+    return _hairlike(candidate, blurred, long)
+
+
+def _hairlike(candidate: Mask, dark: Grey, long: Grey) -> Mask:
+    """Keep the strands that are dark and straight enough, whole."""
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(candidate.astype(np.uint8))
+    area = np.maximum(boxes[:, cv2.CC_STAT_AREA], 1)
+    extent = np.hypot(boxes[:, cv2.CC_STAT_WIDTH], boxes[:, cv2.CC_STAT_HEIGHT])
+    flat = labels.ravel()
+    mean = np.bincount(flat, long.ravel(), count) / area
+    straight = mean / np.maximum(np.bincount(flat, dark.ravel(), count) / area, 1e-3)
+    peak = np.zeros(count, np.uint8)
+    np.maximum.at(peak, labels[candidate], long[candidate])
+    clear = (peak > CLEAR_PEAK) & (mean > CLEAR_MEAN)
+    pale = (peak > PALE_PEAK) & (mean > PALE_MEAN) & (extent > PALE_EXTENT)
+    keep = (straight > STRAIGHT) & (clear | pale)
     keep[0] = False  # what is no candidate
     return np.asarray(keep[labels], bool)
 
@@ -126,27 +146,12 @@ def _straight(dark: Grey, length: int) -> Grey:
 def _lines(length: int) -> list[Grey]:
     lines = []
     reach = (length - 1) / 2
-    for angle in np.arange(DIRECTIONS) * np.pi / DIRECTIONS:
+    for angle in np.arange(0, np.pi, np.pi / (length - 1)):  # ends 1.6 pixels apart
         dx, dy = reach * np.cos(angle), reach * np.sin(angle)
         kernel = np.zeros((length, length), np.uint8)
         start, end = (round(reach - dx), round(reach - dy)), (round(reach + dx), round(reach + dy))
         lines.append(np.asarray(cv2.line(kernel, start, end, 1), np.uint8))
     return lines
-
-
-def _peak(labels: Integer[np.ndarray, "h w"], values: Grey, count: int) -> Grey:
-    peak = np.zeros(count, np.uint8)
-    inside = labels > 0
-    np.maximum.at(peak, labels[inside], values[inside])
-    return peak
-
-
-def _mean(
-    labels: Integer[np.ndarray, "h w"], values: Grey, count: int
-) -> Float[np.ndarray, " count"]:
-    flat = labels.ravel()
-    total = np.bincount(flat, values.ravel(), count)
-    return np.asarray(total / np.maximum(np.bincount(flat, minlength=count), 1))
 
 
 def _work(picture: Pixels) -> Pixels:
