@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,21 @@ def test_a_whole_process_answers_and_ends_with_its_status(folder: Path, model: l
     assert done.returncode == 1
     assert [list(one)[1] for one in json.loads(done.stdout)] == ["prediction", "error"]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a name may be any bytes")
+def test_a_name_that_is_no_text_is_shown_and_written(
+    folder: Path, model: list[str], tmp_path: Path
+) -> None:
+    odd = os.fsencode(folder) + b"/\xff.png"
+    Path(os.fsdecode(odd)).write_bytes((folder / "red.png").read_bytes())
+    words = [sys.executable, "-m", "dermx.cli.main", "predict", *model]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([*words, odd], capture_output=True, env=strict, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert b"\\udcff.png" in done.stdout
+    subprocess.run([*words, odd, "--csv", str(tmp_path / "x.csv")], check=True, timeout=60)
+    assert odd in (tmp_path / "x.csv").read_bytes()
 
 
 def test_a_reader_that_stops_early_is_no_traceback(folder: Path, model: list[str]) -> None:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -221,6 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in options
     if debug:
         words.remove("--debug")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may hold what no screen can show
+            stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -117,7 +117,7 @@ def write_csv(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODE
             head = [answer.image, answer.prediction, answer.confidence]
             writer.writerow([*head, *probabilities, ""])
     with write_whole(path) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode(errors="surrogateescape"))  # names keep their bytes
 
 
 def write_isic(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODES) -> None:
