@@ -6,7 +6,6 @@ evaluation reads one file of predictions.
 
 import hashlib
 import json
-import os
 import platform
 import shlex
 import shutil
@@ -135,9 +134,15 @@ def train_run(
     """
     if util.find_spec("torch") is None or util.find_spec("accelerate") is None:
         raise MissingExtraError("training", "train")
+    from accelerate import PartialState
+
     from dermx.train.loop import Pictures, fit, quiet
 
+    process = PartialState()  # one of several under `accelerate launch` or `torchrun`
+    if not process.is_main_process:
+        track, say = quiet, _silent
     started = (out / "cases.csv").is_file()
+    process.wait_for_everyone()  # all have looked before the first one writes
     if started and not resume:
         raise ConfigError(f"{out} holds a run; go on with --resume or choose another folder")
     if resume and not started and ham10000 is None and acne is None:
@@ -148,16 +153,16 @@ def train_run(
     else:
         parts = load_cases(ham10000, acne, say=say)
         config = Config() if config is None else config
+    for part in ("train", "val"):
+        if not parts[part]:
+            raise DataError(f"the {part} part has no picture")
+    digest = _digest(config, parts, init)
+    if not started and process.is_main_process:
         save_table(
             [case for part in PARTS for case in parts[part]],
             out / "cases.csv",
             {case.image: part for part in PARTS for case in parts[part]},
         )
-    for part in ("train", "val"):
-        if not parts[part]:
-            raise DataError(f"the {part} part has no picture")
-    digest = _digest(config, parts, init)
-    if not started:
         _write_text(out / "config.json", config.to_json() + "\n")
         _write_text(out / "environment.json", json.dumps(environment(init), indent=2) + "\n")
 
@@ -180,7 +185,7 @@ def train_run(
         track=track,
         say=say,
     )
-    if int(os.environ.get("RANK", "0")) == 0:  # one process of several finishes the work
+    if process.is_main_process:
         say(f"best epoch {progress.best_epoch}: balanced accuracy {progress.best_score:.3f}")
         export_run(out, out / "bundle", say=say)
         if cache is None:
@@ -458,3 +463,7 @@ def _facts(run: Path) -> dict[str, str]:
 def _write_text(path: Path, text: str) -> None:
     with write_whole(path) as file:
         file.write(text.encode())
+
+
+def _silent(_: str) -> None:
+    """Say nothing: one process of several speaks."""
