@@ -70,7 +70,7 @@ def test_without_internet_the_error_says_how_to_go_on(monkeypatch: pytest.Monkey
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(ConfigError, match="can't download ImageNet weights .* with --init FILE"):
+    with pytest.raises(ConfigError, match=r"can't download ImageNet weights .* with --init FILE"):
         build_network("mobilenetv2_100", 8)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import typer
 
 from dermx.assess import load_model
+from dermx.cli.progress import track
 from dermx.data.files import list_pictures
 from dermx.diagnoses import BY_CODE, CODES
 from dermx.errors import InputError
@@ -267,13 +268,5 @@ def _status(answers: Sequence[Answer]) -> int:
 
 
 def _track(items: Iterable[T], total: int, doing: str) -> Iterator[T]:
-    """Show progress on stderr where that is a terminal and there are pictures to wait for."""
-    if total < 20 or not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(
-        items, description=doing, total=total, console=Console(stderr=True), transient=True
-    )
+    """Show progress where there are pictures to wait for."""
+    return track(items, doing, total) if total >= 20 else iter(items)

@@ -1,23 +1,32 @@
 """How far is it? A bar with speed and time left on a terminal, now and then a line elsewhere."""
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
 
 EVERY = 60.0  # seconds between two plain lines
 
 
-def track(items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterator[Any]:
+def track(items: Iterable[T], what: str, total: int, unit: int = 1) -> Iterator[T]:
     """Hand on `total` items, each worth `unit` pictures, and show speed and time left."""
-    console = Console(stderr=True)
-    yield from (_bar if console.is_terminal else _lines)(items, what, total, unit, console)
+    return (_bar if sys.stderr.isatty() else _lines)(items, what, total, unit)
 
 
-def _bar(items: Iterable[Any], what: str, total: int, unit: int, console: Console) -> Iterator[Any]:
+def _bar(items: Iterable[T], what: str, total: int, unit: int) -> Iterator[T]:
+    from rich.console import Console  # here: most calls need no bar
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -26,7 +35,7 @@ def _bar(items: Iterable[Any], what: str, total: int, unit: int, console: Consol
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total, speed="")
         started = time.perf_counter()
         for done, item in enumerate(items):
@@ -35,7 +44,7 @@ def _bar(items: Iterable[Any], what: str, total: int, unit: int, console: Consol
             progress.update(task, advance=1, speed=f"{speed:.0f} images/s")
 
 
-def _lines(items: Iterable[Any], what: str, total: int, unit: int, _: Console) -> Iterator[Any]:
+def _lines(items: Iterable[T], what: str, total: int, unit: int) -> Iterator[T]:
     started = said = time.perf_counter()
     for done, item in enumerate(items, start=1):
         yield item
