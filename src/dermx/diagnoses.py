@@ -45,9 +45,7 @@ DIAGNOSES: Final[tuple[Diagnosis, ...]] = (
     Diagnosis(
         code="vasc", name="vascular lesion", behaviour="benign", isic="VASC", source="dermoscopy"
     ),
-    Diagnosis(
-        code="df", name="dermatofibroma", behaviour="benign", isic="DF", source="dermoscopy"
-    ),
+    Diagnosis(code="df", name="dermatofibroma", behaviour="benign", isic="DF", source="dermoscopy"),
     Diagnosis(
         code="acne", name="acne", behaviour="benign", isic=None, source="clinical photograph"
     ),
