@@ -1,5 +1,6 @@
 """Train, kill, resume, evaluate and export from the command line, on drawn pictures."""
 
+import csv
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from dermx.cli.main import main  # noqa: E402
 from dermx.data.phantom import write_dataset  # noqa: E402
-from dermx.diagnoses import CODES  # noqa: E402
+from dermx.diagnoses import BY_CODE, CODES, ISIC_COLUMNS  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.train.network import build_network  # noqa: E402
@@ -152,6 +153,26 @@ def test_an_export_carries_the_figures_of_the_test_part(
     assert (
         f"{measured['scores']['accuracy']['value']:.3f}" in (bundle.folder / "card.md").read_text()
     )
+
+
+def test_an_isic_test_set_is_scored_from_its_truth_file(folder: Path, finished: Path) -> None:
+    with (folder / "ham10000" / "HAM10000_metadata.csv").open() as file:
+        truth = {row["image_id"]: row["dx"] for row in csv.DictReader(file)}
+    images = folder / "ham10000" / "HAM10000_images_part_1"
+    table = folder / "ISIC2018_Task3_Test_GroundTruth.csv"
+    rows = [",".join(["image", *ISIC_COLUMNS])]
+    for path in sorted(images.glob("*.jpg")):
+        hot = [float(BY_CODE[truth[path.stem]].isic == column) for column in ISIC_COLUMNS]
+        rows.append(",".join([path.stem, *map(str, hot)]))
+    table.write_text("\n".join(rows) + "\n")
+    given = ["--isic-truth", str(table), "--images", str(images)]
+    assert main(["evaluate", str(finished), *given]) == 0
+    scored = json.loads(
+        (finished / "evaluation" / table.stem / "metrics.json").read_text(encoding="utf-8")
+    )
+    assert scored["cases"] == len(rows) - 1
+    assert scored["classes_without_cases"] == ["acne"]
+    assert main(["evaluate", str(finished), "--isic-truth", str(table)]) == 2
 
 
 def test_check_counts_the_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import pickle
 import re
 from pathlib import Path
 
@@ -63,3 +64,12 @@ def test_pictures_are_read_only(paths: list[Path], tmp_path: Path) -> None:
     cache = open_cache(tmp_path / "cache", paths, decode, recipe="as is")
     with pytest.raises(ValueError, match="read-only"):
         cache[0][:] = 1
+
+
+def test_another_process_gets_the_file_not_a_copy_of_the_pixels(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    cache = open_cache(tmp_path / "cache", paths, decode, recipe="as is")
+    sent = pickle.dumps(cache)
+    assert len(sent) < 300 < cache.pixels.size
+    assert np.array_equal(pickle.loads(sent)[7], cache[7])

@@ -26,11 +26,15 @@ class PixelCache:
     """Decoded pictures by number; `cache[i]` is a read-only (h, w, 3) view, not a copy."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         with np.load(folder / "index.npz", allow_pickle=False) as index:
             self.shapes: np.ndarray = index["shapes"]  # (n, 2): height, width
             self.starts: np.ndarray = index["starts"]  # (n,): offset of the first byte
             self.key = str(index["key"])
         self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+
+    def __reduce__(self) -> tuple[type["PixelCache"], tuple[Path]]:
+        return PixelCache, (self.folder,)  # a loader process maps the file, not a copy of it
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -9,7 +9,6 @@ import ctypes
 import json
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -250,8 +249,12 @@ def predict(
 
 def peak_memory(device: torch.device) -> dict[str, float]:
     """Largest memory so far in MiB: of the process, and on the GPU where there is one."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there
-    peak = {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    peak = {}
+    if sys.platform != "win32":  # which has no such module
+        import resource
+
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there
+        peak["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     if device.type == "cuda":
         peak["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return peak
