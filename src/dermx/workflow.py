@@ -4,17 +4,11 @@ Nothing below knows its neighbours: readers give cases, training is handed pictu
 evaluation reads one file of predictions.
 """
 
-import hashlib
-import json
-import platform
-import shlex
 import shutil
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
 from dermx.config import Config, PreprocessConfig, load_config
-from dermx.data.catalog import build_catalog, load_table, save_table
+from dermx.data.catalog import build_catalog
 from dermx.data.dermnet import read_dermnet_acne
 from dermx.data.ham10000 import read_ham10000
 from dermx.data.isic import read_isic
@@ -31,7 +25,6 @@ from dermx.data.split import (
     apply_split,
     load_published_groups,
     load_published_split,
-    load_split,
     split_parts,
 )
 from dermx.diagnoses import CODES
@@ -42,7 +35,16 @@ from dermx.model.card import model_card
 from dermx.predict import predict_cases, reading_side
 from dermx.preprocess.pipeline import clean, prepare, shorter_side_to
 from dermx.preprocess.reading import read_picture
-from dermx.records import Case, Predictions, write_whole
+from dermx.records import Case, Predictions
+from dermx.runs import (
+    environment,
+    read_facts,
+    read_figures,
+    read_history,
+    read_parts,
+    run_digest,
+    start_run,
+)
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
@@ -148,7 +150,7 @@ def train_run(
     if resume and not started and ham10000 is None and acne is None:
         raise ConfigError(f"no run to resume in {out}")
     if started:
-        parts = _load_parts(out)
+        parts = read_parts(out)
         config = load_config(out / "config.json") if config is None else config
     else:
         parts = load_cases(ham10000, acne, say=say)
@@ -156,15 +158,9 @@ def train_run(
     for part in ("train", "val"):
         if not parts[part]:
             raise DataError(f"the {part} part has no picture")
-    digest = _digest(config, parts, init)
+    digest = run_digest(config, parts, init)
     if not started and process.is_main_process:
-        save_table(
-            [case for part in PARTS for case in parts[part]],
-            out / "cases.csv",
-            {case.image: part for part in PARTS for case in parts[part]},
-        )
-        _write_text(out / "config.json", config.to_json() + "\n")
-        _write_text(out / "environment.json", json.dumps(environment(init), indent=2) + "\n")
+        start_run(out, parts, config, init)
 
     pixels = out / "cache" if cache is None else cache
     track = quiet if track is None else track
@@ -222,15 +218,15 @@ def evaluate_run(
     if isic_truth is not None and images is not None:
         name, cases = isic_truth.stem, read_isic(isic_truth, images)
     else:
-        name, cases = on, _load_parts(run)[on]
+        name, cases = on, read_parts(run)[on]
     folder = run / "evaluation" / name
     predictions = _predictions_of(run, cases, folder, track, say)
     report = write_report(
         folder,
         predictions,
         title=f"{run.name} on {name}",
-        history=_history(run),
-        facts=_facts(run),
+        history=read_history(run),
+        facts=read_facts(run),
     )
     write_isic_csv(predictions.probs, predictions.images, folder / "isic.csv", predictions.codes)
     return report
@@ -259,7 +255,7 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
     network = build_network(config.train.architecture, len(CODES), pretrained=False)
     network.load_state_dict(load_weights(run / "best.safetensors"))
     weight, bias = head_arrays(network)
-    figures = _figures(run)
+    figures = read_figures(run)
     bundle = write_bundle(
         out,
         name=config.train.architecture,
@@ -269,10 +265,11 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
         weight=weight,
         bias=bias,
         figures=figures,
-        card=model_card(config, figures, _facts(run)),
+        card=model_card(config, figures, read_facts(run)),
     )
     session, spec = Session(bundle), config.preprocess
-    sample = _load_parts(run)["val"][:: max(1, len(_load_parts(run)["val"]) // 32)][:32]
+    val = read_parts(run)["val"]
+    sample = val[:: max(1, len(val) // 32)][:32]
     pixels = np.stack([_finished(case.path, spec) for case in sample])
     inputs = normalize(pixels, spec.mean, spec.std)
     difference = largest_difference(network, [(inputs, session.logits(session.run(pixels)[1]))])
@@ -336,31 +333,6 @@ def labels_of(cases: Sequence[Case]) -> Int[np.ndarray, " n"]:
     return np.array([CODES.index(case.diagnosis or "") for case in cases], np.int64)
 
 
-def environment(init: Path | None = None) -> dict[str, Any]:
-    """What a result depends on beside its settings: versions, revision, device, command."""
-    import torch
-
-    packages = ("numpy", "torch", "torchvision", "timm", "accelerate", "opencv-python-headless")
-    revision = (
-        subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-        )
-        if shutil.which("git")
-        else None
-    )
-    cuda = torch.cuda.is_available()
-    return {
-        "dermx": metadata.version("dermx"),
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "git_revision": revision.stdout.strip() if revision and not revision.returncode else None,
-        "device": torch.cuda.get_device_name() if cuda else platform.processor() or "CPU",
-        "cpu_threads": torch.get_num_threads(),
-        "init": None if init is None else {"name": init.name, "sha256": _sha256(init)},
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-    }
-
-
 def _cached(
     cases: Sequence[Case], config: Config, folder: Path, part: str, *, track: "Track"
 ) -> Any:
@@ -410,59 +382,6 @@ def _predictions_of(
         say(f"{image}: {message}")
     predictions.save(path)
     return predictions
-
-
-def _load_parts(run: Path) -> dict[str, list[Case]]:
-    path = run / "cases.csv"
-    return apply_split(load_table(path), load_split(path))
-
-
-def _digest(config: Config, parts: Mapping[str, Sequence[Case]], init: Path | None) -> str:
-    """What must not change between start and resume."""
-    content = {
-        "config": config.to_json(),
-        "parts": {part: [case.image for case in parts[part]] for part in ("train", "val")},
-        "init": None if init is None else _sha256(init),
-    }
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"no weights at {path}")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _history(run: Path) -> list[dict[str, Any]]:
-    path = run / "history.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
-
-
-def _figures(run: Path) -> dict[str, Any]:
-    """Figures on the test part, where they have been measured."""
-    path = run / "evaluation" / "test" / "metrics.json"
-    if not path.is_file():
-        return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {key: content[key] for key in ("cases", "groups", "scores")}
-
-
-def _facts(run: Path) -> dict[str, str]:
-    known = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    counts = Counter(load_split(run / "cases.csv").values())
-    return {
-        "command": known["command"],
-        "dermx": f"{known['dermx']} ({known['git_revision'] or 'no git revision'})",
-        "trained with": f"Python {known['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in known["packages"].items()),
-        "pictures": ", ".join(f"{counts[part]} {part}" for part in PARTS),
-    }
-
-
-def _write_text(path: Path, text: str) -> None:
-    with write_whole(path) as file:
-        file.write(text.encode())
 
 
 def _silent(_: str) -> None:
