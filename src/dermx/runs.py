@@ -49,14 +49,14 @@ def environment(init: Path | None = None) -> dict[str, Any]:
 def start_run(
     run: Path, parts: Mapping[str, Sequence[Case]], config: Config, init: Path | None
 ) -> None:
-    """Write what the result will depend on, before the first step."""
+    """Write what the result will depend on, before the first step; `cases.csv` marks it whole."""
+    _write_text(run / "config.json", config.to_json() + "\n")
+    _write_text(run / "environment.json", json.dumps(environment(init), indent=2) + "\n")
     save_table(
         [case for part in PARTS for case in parts[part]],
         run / "cases.csv",
         {case.image: part for part in PARTS for case in parts[part]},
     )
-    _write_text(run / "config.json", config.to_json() + "\n")
-    _write_text(run / "environment.json", json.dumps(environment(init), indent=2) + "\n")
 
 
 def read_parts(run: Path) -> dict[str, list[Case]]:
@@ -66,7 +66,8 @@ def read_parts(run: Path) -> dict[str, list[Case]]:
         DataError: The folder is not a run's, or its table is damaged.
     """
     path = run / "cases.csv"
-    return apply_split(load_table(path), load_split(path))
+    parts = apply_split(load_table(path), load_split(path))
+    return {part: parts.get(part, []) for part in PARTS}
 
 
 def run_digest(config: Config, parts: Mapping[str, Sequence[Case]], init: Path | None) -> str:

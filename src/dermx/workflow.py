@@ -90,6 +90,7 @@ def load_cases(
         cases = build_catalog(cases, lambda path: read_picture(path, min_side=128).pixels)
         parts = apply_split(cases, split_parts(cases))
         where = "new split by lesion"
+    parts = {part: parts.get(part, []) for part in PARTS}  # a few pictures may not reach all
     counts = ", ".join(f"{len(parts[part])} {part}" for part in PARTS)
     say(f"{len(cases)} pictures: {counts} ({where})")
     return parts
