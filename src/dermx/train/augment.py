@@ -89,7 +89,7 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
         field=_draw_field(v[5:10]) if v[4] < config.vignette else None,
         strands=_draw_strands(v[11:13], strands) if v[10] < config.hair else (),
         hair_colour=_draw_hair_colour(v[13:15]) if v[10] < config.hair else (0.0, 0.0, 0.0),
-        blur=0.002 + 0.008 * v[16] if v[15] < config.blur else 0.0,
+        blur=0.003 + 0.008 * v[16] if v[15] < config.blur else 0.0,
         noise=2 + 10 * v[18] if v[17] < config.noise else 0.0,
         noise_seed=int(2**32 * v[19]) if v[17] < config.noise else 0,
         jpeg=int(25 + 65 * v[21]) if v[20] < config.jpeg else None,
