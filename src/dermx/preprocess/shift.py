@@ -64,7 +64,7 @@ def _blur(picture: Pixels, step: int, _: np.random.Generator) -> Pixels:
 
 
 def _noise(picture: Pixels, step: int, rng: np.random.Generator) -> Pixels:
-    return noisy(picture, (6, 12, 18, 26, 36)[step], int(rng.integers(2**32)))
+    return noisy(picture, (4, 8, 12, 18, 26)[step], int(rng.integers(2**32)))
 
 
 def _jpeg(picture: Pixels, step: int, _: np.random.Generator) -> Pixels:
