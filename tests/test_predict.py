@@ -12,7 +12,15 @@ from dermx.diagnoses import CODES
 from dermx.errors import BundleError, InputError, PictureError
 from dermx.model.bundle import Bundle
 from dermx.model.runtime import Session
-from dermx.predict import Failure, Prepared, forward, predict_cases, read_prepared, reading_side
+from dermx.predict import (
+    Failure,
+    Prepared,
+    forward,
+    predict_cases,
+    read_changed,
+    read_prepared,
+    reading_side,
+)
 from dermx.preprocess.pipeline import prepare
 from dermx.records import Case
 
@@ -201,3 +209,48 @@ def test_a_large_jpeg_decoded_small_gives_nearly_the_same_input(tmp_path: Path) 
     assert read.size == (960, 1280)
     assert read.view == view
     assert np.abs(read.pixels.astype(int) - whole).mean() < 2
+
+
+# --- changed pictures ----------------------------------------------------------------------------
+
+
+def test_a_change_is_applied_to_every_picture_before_it_is_prepared(
+    session: Session, tmp_path: Path
+) -> None:
+    cases = []
+    for name, colour in {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}.items():
+        Image.new("RGB", (50, 40), colour).save(tmp_path / f"{name}.png")
+        cases.append(case(tmp_path / f"{name}.png"))
+    predictions, failures = predict_cases(session, cases, change=lambda pixels: pixels[:, :, ::-1])
+    assert failures == []
+    assert [CODES[i] for i in predictions.logits.argmax(axis=1)] == ["mel", "nv", "vasc"]
+
+
+def test_a_change_that_changes_nothing_gives_the_same_answers(
+    session: Session, pictures: list[Path]
+) -> None:
+    cases = [case(path) for path in pictures]
+    plain, same = (predict_cases(session, cases, change=c)[0] for c in (None, lambda p: p))
+    np.testing.assert_array_equal(plain.logits, same.logits)
+
+
+def test_a_change_sees_the_upright_picture_at_full_height_and_sets_the_size(tmp_path: Path) -> None:
+    Image.new("RGB", (1600, 1200)).save(tmp_path / "large.jpg")
+    seen = []
+
+    def half(pixels: np.ndarray) -> np.ndarray:
+        seen.append(pixels.shape)
+        return pixels[: pixels.shape[0] // 2]
+
+    prepared = read_changed(tmp_path / "large.jpg", PreprocessConfig(image_size=64), half)
+    ((height, width, _),) = seen
+    assert 450 <= height <= 1200
+    assert prepared.size == (height // 2, width)
+    assert prepared.pixels.shape == (64, 64, 3)
+
+
+def test_an_unreadable_picture_is_reported_before_it_is_changed(
+    session: Session, tmp_path: Path
+) -> None:
+    _, failures = predict_cases(session, [case(tmp_path / "gone.jpg")], change=lambda p: p)
+    assert failures == [Failure("gone", f"there is no file {tmp_path / 'gone.jpg'}")]

@@ -73,14 +73,31 @@ class AugmentConfig:
     contrast: float = 0.2  # about the mean grey, 1 ± this
     saturation: float = 0.2  # about each pixel's grey, 1 ± this
     colour_cast: float = 0.1  # multiplies each channel by its own 1 ± this
+    max_area: float = 1.0  # largest; above 1 the picture's mirror image comes into view
+    colour_constancy: float = 0.0  # of the way to grey light, or as far away from it, ± this
+    gamma: float = 0.0  # values as shares of white, to the power e to the ± this
+    light_slope: float = 0.0  # light at one edge of the picture 1 + this, at the other 1 - this
+    hair: float = 0.0  # share of pictures over which hair is drawn
+    vignette: float = 0.0  # share of pictures seen through a round field, dark outside
+    blur: float = 0.0  # share of pictures, as the next three
+    noise: float = 0.0
+    jpeg: float = 0.0
+    erasing: float = 0.0  # a rectangle filled with the mean colour
 
     def __post_init__(self) -> None:
         _check_numbers("augment", self)
-        for name in ("shift", "brightness", "contrast", "saturation", "colour_cast"):
+        below_one = ("shift", "brightness", "contrast", "saturation", "colour_cast", "light_slope")
+        for name in below_one:
             value = getattr(self, name)
             _check("augment", name, value, 0 <= value < 1, "from 0 to below 1")
         _check("augment", "min_area", self.min_area, 0 < self.min_area <= 1, "above 0, at most 1")
         _check("augment", "max_aspect", self.max_aspect, self.max_aspect >= 1, "at least 1")
+        _check("augment", "max_area", self.max_area, 1 <= self.max_area <= 4, "from 1 to 4")
+        _check("augment", "gamma", self.gamma, 0 <= self.gamma <= 1, "from 0 to 1")
+        shares = ("colour_constancy", "hair", "vignette", "blur", "noise", "jpeg", "erasing")
+        for name in shares:
+            value = getattr(self, name)
+            _check("augment", name, value, 0 <= value <= 1, "from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

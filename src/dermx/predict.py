@@ -22,6 +22,7 @@ from dermx.model.bundle import Bundle
 from dermx.model.runtime import Session, usable_cores
 from dermx.preprocess.pipeline import prepare
 from dermx.preprocess.reading import Source, read_picture
+from dermx.preprocess.shift import Change
 from dermx.records import Case, Predictions, View
 
 Progress = Callable[[int], object]  # called with how many pictures were done since the last call
@@ -61,6 +62,7 @@ def predict_cases(
     batch_size: int = 32,
     threads: int | None = None,
     progress: Progress | None = None,
+    change: Change | None = None,
 ) -> tuple[Predictions, list[Failure]]:
     """Run a model over a table of cases.
 
@@ -71,6 +73,8 @@ def predict_cases(
         threads: Readers of pictures, and, for a bundle, threads of the network; None takes
             every core this process may use.
         progress: Called with the number of pictures done since the last call.
+        change: Applied to every upright picture before it is prepared, e.g. one of
+            `dermx.preprocess.shift`; called from several threads.
 
     Returns:
         The predictions for the pictures that could be read, and the others with the reason.
@@ -85,7 +89,11 @@ def predict_cases(
     rows: list[np.ndarray] = []
     failures: list[Failure] = []
     answers = forward(
-        session, [case.path for case in cases], batch_size=batch_size, threads=threads
+        session,
+        [case.path for case in cases],
+        batch_size=batch_size,
+        threads=threads,
+        change=change,
     )
     for i, answer in enumerate(answers):
         if isinstance(answer, PictureError):
@@ -113,10 +121,12 @@ def forward(
     *,
     batch_size: int = 32,
     threads: int | None = None,
+    change: Change | None = None,
 ) -> Iterator[Passed | PictureError]:
     """Read pictures and run the network, one answer per source, in order.
 
     At most three batches of prepared pictures are in memory, however many sources there are.
+    `change` is applied to every upright picture before it is prepared.
 
     Raises:
         InputError: `batch_size` or `threads` is below 1.
@@ -126,7 +136,8 @@ def forward(
         raise InputError(
             f"batch_size and threads must be at least 1, got {batch_size} and {readers}"
         )
-    read = partial(_read, spec=session.bundle.preprocess)
+    spec = session.bundle.preprocess
+    read = partial(_read, spec=spec) if change is None else partial(_read_changed, change, spec)
     with _pool(readers) as pool:
         for batch in _batches(pool, read, sources, batch_size):
             ready = [item.pixels for item in batch if isinstance(item, Prepared)]
@@ -150,6 +161,21 @@ def read_prepared(source: Source, spec: PreprocessConfig) -> Prepared:
     return Prepared(pixels=pixels, view=view, size=picture.size, notes=picture.notes)
 
 
+def read_changed(source: Source, spec: PreprocessConfig, change: Change) -> Prepared:
+    """Read one picture, change it and make it a model's input; the size is that of the changed one.
+
+    It is read with at least `WHOLE_PICTURE_SIDE` pixels, so that a change sees what people see.
+
+    Raises:
+        PictureError: It can't be read.
+    """
+    picture = read_picture(source, min_side=max(WHOLE_PICTURE_SIDE, reading_side(spec)))
+    changed = change(picture.pixels)
+    pixels, view = prepare(changed, spec)
+    height, width = changed.shape[:2]
+    return Prepared(pixels=pixels, view=view, size=(height, width), notes=picture.notes)
+
+
 def reading_side(spec: PreprocessConfig) -> int:
     """Pixels of the shorter side below which reading must not shrink a picture."""
     side = math.ceil(spec.image_size / spec.crop_fraction)
@@ -159,6 +185,15 @@ def reading_side(spec: PreprocessConfig) -> int:
 def _read(source: Source, spec: PreprocessConfig) -> Prepared | PictureError:
     try:
         return read_prepared(source, spec)
+    except PictureError as error:
+        return error
+
+
+def _read_changed(
+    change: Change, spec: PreprocessConfig, source: Source
+) -> Prepared | PictureError:
+    try:
+        return read_changed(source, spec, change)
     except PictureError as error:
         return error
 

@@ -6,7 +6,7 @@ evaluation reads one file of predictions.
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
@@ -27,15 +27,17 @@ from dermx.data.split import (
     load_published_split,
     split_parts,
 )
-from dermx.diagnoses import CODES
+from dermx.diagnoses import CODES, DERMOSCOPIC
 from dermx.errors import BundleError, ConfigError, DataError, InputError, MissingExtraError
 from dermx.evaluate.metrics import accuracy, balanced_accuracy, confusion_matrix
+from dermx.evaluate.stress import STRESS, stress, stress_csv
 from dermx.model.bundle import load_bundle, write_bundle
 from dermx.model.card import model_card
-from dermx.predict import predict_cases, reading_side
+from dermx.predict import Progress, predict_cases, reading_side
 from dermx.preprocess.pipeline import clean, prepare, shorter_side_to
 from dermx.preprocess.reading import read_picture
-from dermx.records import Case, Predictions
+from dermx.preprocess.shift import SEVERITIES, Change
+from dermx.records import Case, Predictions, write_whole
 from dermx.runs import (
     environment,
     read_facts,
@@ -196,6 +198,7 @@ def evaluate_run(
     on: Part = "test",
     isic_truth: Path | None = None,
     images: Path | None = None,
+    stressed: bool = False,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
@@ -206,6 +209,8 @@ def evaluate_run(
         on: Part of the run's own pictures.
         isic_truth: ISIC 2018 Task 3 ground truth; with `images`, scored instead of `on`.
         images: Folder of the pictures that the ground truth names.
+        stressed: Also score the pictures changed in colour, light, sharpness, distance and frame:
+            `stress.csv`.
         track: Shows progress.
         say: Shows pictures that could not be read.
 
@@ -230,6 +235,8 @@ def evaluate_run(
         facts=read_facts(run),
     )
     write_isic_csv(predictions.probs, predictions.images, folder / "isic.csv", predictions.codes)
+    if stressed:
+        _stress_table(run, cases, predictions, folder, track, say)
     return report
 
 
@@ -376,15 +383,53 @@ def _predictions_of(
         known = Predictions.load(path)
         if list(known.images) == [case.image for case in cases]:
             return known
-    steps: Iterator[Any] = iter(())
-    if track is not None:
-        steps = iter(track(range(len(cases) + 1), "predicting", len(cases)))
-        next(steps)
-    predictions, failures = predict_cases(bundle, cases, progress=lambda _: next(steps, None))
+    progress = _counted(track, "predicting", len(cases))
+    predictions, failures = predict_cases(bundle, cases, progress=progress)
     for image, message in failures:
         say(f"{image}: {message}")
     predictions.save(path)
     return predictions
+
+
+def _stress_table(
+    run: Path,
+    cases: Sequence[Case],
+    as_taken: Predictions,
+    folder: Path,
+    track: "Track | None",
+    say: Say,
+) -> None:
+    """Write `stress.csv`: the dermoscopic cases under every change and severity, and their mean."""
+    from dermx.model.runtime import Session
+
+    read = set(as_taken.images)
+    cases = [case for case in cases if case.image in read and case.diagnosis in DERMOSCOPIC]
+    session = Session(load_bundle(run / "bundle"))
+    total = len(cases) * len(STRESS) * len(SEVERITIES)
+    progress = _counted(track, "predicting changed pictures", total)
+
+    def predict(change: Change) -> Predictions:
+        return predict_cases(session, cases, progress=progress, change=change)[0]
+
+    kept = {case.image for case in cases}
+    same = as_taken.select(np.array([image in kept for image in as_taken.images], bool))
+    rows = list(stress(same, predict))
+    with write_whole(folder / "stress.csv") as file:
+        file.write(stress_csv(rows).encode())
+    before, mean = (row.balanced_accuracy_dermoscopic for row in (rows[0], rows[-1]))
+    say(
+        f"{folder / 'stress.csv'}: balanced accuracy of the dermoscopic classes "
+        f"{before:.3f} as taken, {mean:.3f} on average over {len(rows) - 2} changes"
+    )
+
+
+def _counted(track: "Track | None", what: str, total: int) -> Progress:
+    """A progress display that is told of each picture done."""
+    if track is None:
+        return lambda _: None
+    steps = iter(track(range(total + 1), what, total))
+    next(steps)
+    return lambda _: next(steps, None)
 
 
 def _silent(_: str) -> None:

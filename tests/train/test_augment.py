@@ -1,9 +1,11 @@
 import math
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from dermx.config import AugmentConfig
+from dermx.preprocess.artefacts import Field, Strand, grey_gains
 from dermx.preprocess.pipeline import square
 from dermx.train.augment import Change, apply_change, draw_change
 
@@ -91,3 +93,125 @@ def test_changes_stay_within_the_configured_ranges() -> None:
 def test_the_same_seed_draws_the_same_change() -> None:
     one, same, other = (draw_change(AugmentConfig(), np.random.default_rng(s)) for s in (1, 1, 2))
     assert one == same != other
+
+
+# --- light, lens, hair and border ----------------------------------------------------------------
+
+OLD = [
+    "angle", "mirrored", "width", "height", "right", "down", "gains", "contrast", "saturation",
+]  # fmt: skip
+NEW: dict[str, tuple[float, str]] = {  # setting: a value of it, and what it draws
+    "colour_constancy": (0.8, "constancy"),
+    "gamma": (0.3, "gamma"),
+    "light_slope": (0.3, "slope"),
+    "hair": (1.0, "strands"),
+    "vignette": (1.0, "field"),
+    "blur": (1.0, "blur"),
+    "noise": (1.0, "noise"),
+    "jpeg": (1.0, "jpeg"),
+    "erasing": (1.0, "erased"),
+}
+
+
+def draws(config: AugmentConfig, n: int) -> list[Change]:
+    return [draw_change(config, np.random.default_rng([4, i])) for i in range(n)]
+
+
+def test_default_settings_draw_the_numbers_they_always_drew() -> None:
+    """Values that the first release drew: a change here would change every trained model."""
+    drawn = draw_change(AugmentConfig(), np.random.default_rng([0, 1, 2, 3]))
+    assert drawn.angle == 2.2112191927407423
+    assert not drawn.mirrored
+    sides = (0.8818080091727033, 0.8628757109733562)
+    assert (drawn.width, drawn.height) == pytest.approx(sides, rel=1e-14)  # exp may differ
+    assert (drawn.right, drawn.down) == (-0.02194201288152238, 0.0037570872398398738)
+    assert drawn.gains == (1.1176320056259552, 1.2139514929863090, 1.1294975300305221)
+    assert (drawn.contrast, drawn.saturation) == (1.1647709477931614, 0.8110836175670977)
+    assert replace(Change(), **{key: getattr(drawn, key) for key in OLD}) == drawn
+
+
+def test_new_settings_leave_the_older_draws_as_they_are() -> None:
+    every = AugmentConfig(**{name: value for name, (value, _) in NEW.items()})
+    for one, other in zip(draws(AugmentConfig(), 50), draws(every, 50), strict=True):
+        assert [getattr(one, key) for key in OLD] == [getattr(other, key) for key in OLD]
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_each_new_setting_draws_its_own_part_and_changes_the_picture(name: str) -> None:
+    value, drawn = NEW[name]
+    config = replace(OFF, **{name: value})
+    changes = draws(config, 20)
+    beside = {"noise": {"noise_seed"}, "strands": {"hair_colour"}}.get(drawn, set())
+    for change in changes:
+        different = {f.name for f in fields(Change) if getattr(change, f.name) != f.default}
+        assert different == {drawn} | beside
+    picture = tinted_noise(160, 200)
+    plain = apply_change(picture, Change(), 160)
+    changed = [apply_change(picture, change, 160) for change in changes]
+    assert sum(not np.array_equal(one, plain) for one in changed) >= 19
+    assert all(one.dtype == np.uint8 and one.shape == (160, 160, 3) for one in changed)
+    again = [apply_change(picture, change, 160) for change in draws(config, 20)]
+    assert all(np.array_equal(one, same) for one, same in zip(changed, again, strict=True))
+
+
+def tinted_noise(height: int = 80, width: int = 100) -> np.ndarray:
+    return (noise(height, width) * np.array([0.9, 0.7, 0.6])).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["hair", "vignette", "blur", "noise", "jpeg", "erasing"])
+def test_a_share_is_the_share_of_pictures(name: str) -> None:
+    drawn = NEW[name][1]
+    changes = draws(AugmentConfig(**{name: 0.3}), 600)
+    default = getattr(Change(), drawn)
+    assert sum(getattr(c, drawn) != default for c in changes) == pytest.approx(180, abs=45)
+
+
+def test_new_changes_stay_within_their_ranges() -> None:
+    every = AugmentConfig(**{name: value for name, (value, _) in NEW.items()}, max_area=1.5)
+    changes = draws(every, 400)
+    areas = [c.width * c.height for c in changes]
+    assert 1.45 < max(areas) <= 1.5
+    assert min(areas) < 0.45
+    assert -0.8 <= min(c.constancy for c in changes) < -0.7
+    assert 0.7 < max(c.constancy for c in changes) <= 0.8
+    assert math.exp(-0.3) <= min(c.gamma for c in changes) < max(c.gamma for c in changes)
+    assert max(c.gamma for c in changes) <= math.exp(0.3)
+    assert 0.25 < max(math.hypot(*c.slope) for c in changes) <= 0.3
+    assert {len(c.strands) for c in changes} == set(range(1, 19))
+    assert all(25 <= (c.jpeg or 0) < 90 for c in changes)
+    areas = [(b - t) * (r - left) for t, left, b, r in (c.erased for c in changes if c.erased)]
+    assert 0.02 <= min(areas) < max(areas) <= 0.15
+
+
+def test_full_constancy_makes_the_light_grey_and_its_opposite_doubles_the_cast() -> None:
+    picture = tinted_noise() // 2 + 20
+    before = grey_gains(apply_change(picture, Change(), 64))
+    corrected = grey_gains(apply_change(picture, Change(constancy=1.0), 64))
+    pushed = grey_gains(apply_change(picture, Change(constancy=-1.0), 64))
+    assert np.abs(corrected - 1).max() < 0.02 < np.abs(before - 1).max()
+    ratio = before / before[1]
+    np.testing.assert_allclose(pushed / pushed[1], ratio**2, rtol=0.03)
+
+
+def test_the_order_is_hair_then_colour_then_field_then_eraser() -> None:
+    picture = np.full((64, 64, 3), 200, np.uint8)
+    across = Strand(root=(0.5, -0.1), bend=(0.5, 0.5), tip=(0.5, 1.1), width=0.1, cover=1.0)
+    change = Change(
+        strands=(across,),
+        hair_colour=(60, 60, 60),
+        gains=(0.5, 1.0, 1.0),
+        field=Field(radius=0.6, rest=0.0),
+        erased=(0.0, 0.9, 0.1, 1.0),
+    )
+    changed = apply_change(picture, change, 64)
+    assert changed[32, 32].tolist() == [30, 60, 60]  # hair is lit as the skin is
+    assert changed[32, 24].tolist() == [100, 200, 200]
+    assert changed[63, 32].tolist() == [0, 0, 0]  # and is as dark outside the field
+    assert changed[0, 63].min() > 0  # what is wiped out is not
+
+
+def test_light_that_grows_to_the_right_brightens_the_right() -> None:
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    row = apply_change(picture, Change(slope=(0.5, 0.0)), 64)[32, :, 0]
+    assert (np.diff(row.astype(int)) >= 0).all()
+    assert (row[0], row[-1]) == (51, 149)

@@ -172,13 +172,23 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the pictures of --isic-truth.")
     ] = None,
+    stress: Annotated[
+        bool,
+        typer.Option("--stress", help="Also score changed pictures: colour, light, blur, framing."),
+    ] = False,
 ) -> None:
     """Score a trained model: accuracy, recall and F1 per class, with 95 % intervals by lesion."""
     from dermx.cli.progress import track
     from dermx.workflow import evaluate_run
 
     report = evaluate_run(
-        run, on=on.value, isic_truth=isic_truth, images=images, track=track, say=typer.echo
+        run,
+        on=on.value,
+        isic_truth=isic_truth,
+        images=images,
+        stressed=stress,
+        track=track,
+        say=typer.echo,
     )
     typer.echo((report.parent / "classification_report.txt").read_text(encoding="utf-8"))
     typer.echo(f"report: {report}")
