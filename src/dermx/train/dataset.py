@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from dermx.config import AugmentConfig, TrainConfig
 from dermx.train.augment import apply_change, draw_change
 from dermx.train.cache import PixelCache
-from dermx.train.sampling import draw_epoch, target_counts
+from dermx.train.sampling import draw_epoch, epoch_counts
 
 
 class Draw(NamedTuple):
@@ -66,7 +66,7 @@ class EpochBatches(Sampler[list[Draw]]):
         self.epoch = 0
         counts = np.bincount(labels)
         total = config.samples_per_epoch or len(labels)
-        self.targets = target_counts(counts, config.oversample, total)
+        self.targets = epoch_counts(counts, config, total)
         self.batch_size = min(config.batch_size, int(self.targets.sum()))
 
     def __len__(self) -> int:

@@ -1,12 +1,23 @@
 """Which pictures make up an epoch when 58 naevi come on one dermatofibroma?
 
 Minority oversampling: each class has a target count, between its own and the largest class's.
+The sampler "share" goes a share of the way, the sampler "power" by a power of the counts.
 """
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from dermx.config import TrainConfig
 from dermx.errors import InputError
+
+
+def epoch_counts(
+    counts: Int[np.ndarray, " classes"], settings: TrainConfig, total: int
+) -> Int[np.ndarray, " classes"]:
+    """How often each class is drawn in an epoch of about `total` pictures, by `train.sampler`."""
+    if settings.sampler == "power":
+        return power_counts(counts, settings.sample_power, total)
+    return target_counts(counts, settings.oversample, total)
 
 
 def target_counts(
@@ -31,6 +42,36 @@ def target_counts(
     targets[counts == 0] = 0
     if total:
         targets = targets * (total / targets.sum())
+    return _whole(targets, counts)
+
+
+def power_counts(
+    counts: Int[np.ndarray, " classes"], power: float, total: int
+) -> Int[np.ndarray, " classes"]:
+    """How often each class is drawn when a picture's chance is its class's count to minus `power`.
+
+    Args:
+        counts: Pictures per class.
+        power: 0 keeps the natural shares, 0.5 draws by the root of the counts, 1 all alike.
+        total: The targets' sum, about.
+
+    Returns:
+        Counts, at least 1 for a class that has pictures and 0 for one that has none.
+
+    Source: for 0.5, square-root sampling of Mahajan et al. 2018 (arXiv:1805.00932).
+
+    >>> power_counts(np.array([900, 100, 0]), power=0.5, total=1000)
+    array([750, 250,   0])
+    """
+    if not 0 <= power <= 1:
+        raise InputError(f"the power of the counts is from 0 to 1, got {power}")
+    targets = np.where(counts > 0, np.maximum(counts, 1.0) ** (1 - power), 0)
+    return _whole(targets * (total / targets.sum()), counts)
+
+
+def _whole(
+    targets: Float[np.ndarray, " classes"], counts: Int[np.ndarray, " classes"]
+) -> Int[np.ndarray, " classes"]:
     return np.where(counts > 0, np.maximum(1, np.rint(targets)), 0).astype(np.int64)
 
 
