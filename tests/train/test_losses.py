@@ -118,7 +118,7 @@ def test_weights_multiply_each_picture_by_its_label() -> None:
 
 
 def test_adjusted_logits_by_hand() -> None:
-    """Equal logits with priors 3/4 and 1/4: the loss is -log of the prior; half of it at tau 0.5."""
+    """Equal logits, priors 3/4 and 1/4: the loss is -log(1/4); at tau 0.5, roots of the priors."""
     logits, labels = torch.zeros(1, 2), torch.tensor([1])
     loss = ClassLoss(settings("adjusted"), np.array([30, 10]))(logits, labels)
     assert loss.item() == pytest.approx(math.log(4))
