@@ -112,6 +112,12 @@ class TrainConfig:
     sampler: Literal["share", "power"] = "share"  # by `oversample`, or by `sample_power`
     oversample: float = 0.35  # 0: natural class counts; 1: every class as often as the largest
     sample_power: float = 0.5  # a picture's chance goes with its class's count to minus this
+    curriculum: str = ""  # CSV file of image and score, easy pictures first; none: no curriculum
+    curriculum_start: float = 0.3  # share of each class, its easiest, that the first epoch knows
+    curriculum_epochs: int = 5  # until all pictures take part, evenly more each epoch
+    teacher: str = ""  # predictions file for the training pictures; none: no distillation
+    distill_share: float = 0.5  # of the loss: how far from the teacher; the rest: from the label
+    distill_temperature: float = 2.0  # softens both answers before they are compared
     samples_per_epoch: int = 0  # pictures drawn per epoch; 0: as many as there are
     ema_decay: float = 0.998  # per step, of the averaged weights that are kept; 0: no average
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # fp16 on CUDA, bf16 on able CPUs
@@ -121,7 +127,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         name = "train"
         _check_numbers(name, self)
-        for key in ("epochs", "batch_size"):
+        for key in ("epochs", "batch_size", "curriculum_epochs"):
             value = getattr(self, key)
             _check(name, key, value, value >= 1, "at least 1")
         rate = self.learning_rate
@@ -142,13 +148,16 @@ class TrainConfig:
         for key in ("warmup", "label_smoothing", "dropout", "ema_decay", "effective_beta"):
             value = getattr(self, key)
             _check(name, key, value, 0 <= value < 1, "from 0 to below 1")
-        for key in ("oversample", "sample_power", "mix_share"):
+        for key in ("oversample", "sample_power", "mix_share", "distill_share"):
             value = getattr(self, key)
             _check(name, key, value, 0 <= value <= 1, "from 0 to 1")
         self._check_loss()
         _check(name, "sampler", self.sampler, self.sampler in SAMPLERS, f"one of {SAMPLERS}")
-        decay = self.layer_decay
-        _check(name, "layer_decay", decay, 0 < decay <= 1, "above 0, at most 1")
+        for key in ("layer_decay", "curriculum_start"):
+            value = getattr(self, key)
+            _check(name, key, value, 0 < value <= 1, "above 0, at most 1")
+        temperature = self.distill_temperature
+        _check(name, "distill_temperature", temperature, temperature > 0, "> 0")
         ok = 0 <= self.head_epochs < self.epochs
         _check(name, "head_epochs", self.head_epochs, ok, "at least 0, below train.epochs")
         _check(name, "workers", self.workers, self.workers >= -1, "-1 or more")

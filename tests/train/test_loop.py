@@ -17,6 +17,7 @@ from dermx.config import Config
 from dermx.errors import ConfigError, DataError
 from dermx.train import loop
 from dermx.train.checkpoint import Progress
+from dermx.train.guide import Guide
 from dermx.train.loop import Pictures, fit, loader_processes, update_average
 from dermx.train.network import build_network
 
@@ -89,14 +90,23 @@ def test_killed_and_resumed_gives_the_same_weights_bit_for_bit(
 
 EVERYTHING: dict[str, Any] = {
     "loss": "focal+effective+adjusted", "sampler": "power", "mixup": 0.4, "cutmix": 1.0,
-    "mix_share": 0.7, "head_epochs": 1, "layer_decay": 0.8,
+    "mix_share": 0.7, "head_epochs": 1, "layer_decay": 0.8, "curriculum": "scores.csv",
+    "curriculum_epochs": 2, "teacher": "predictions.npz",
 }  # fmt: skip
+
+
+def guided(task: Task, **more: Any) -> Task:
+    """The same task with made-up scores and a teacher that has its doubts."""
+    n = len(task[0].labels)
+    doubts = np.full((n, 3), 0.1, np.float32) + 0.7 * np.eye(3, dtype=np.float32)[task[0].labels]
+    guide = Guide(**({"difficulty": np.arange(n) % 7.0, "teacher": doubts} | more))
+    return replace(task[0], guide=guide), task[1]
 
 
 def test_with_every_option_a_killed_run_ends_with_the_same_bits(
     task: Task, config: Config, tmp_path: Path
 ) -> None:
-    settings = config.with_train(**EVERYTHING, epochs=4)
+    settings, task = config.with_train(**EVERYTHING, epochs=4), guided(task)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     progress = run(task, settings, whole)
     for number, (epoch, batch) in enumerate([(2, 1), (3, 2)]):  # after the head's stage and later
@@ -141,6 +151,36 @@ def test_each_option_changes_what_is_learnt(
     run((uneven, task[1]), settings.with_train(**options), tmp_path / "other")
     plain, other = (load_file(tmp_path / d / "best.safetensors") for d in ("plain", "other"))
     assert not torch.equal(plain["classifier.weight"], other["classifier.weight"])
+
+
+def test_a_student_follows_its_teacher_against_the_labels(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    """The teacher calls every class by the next one's name; a student of it alone does so too."""
+    wrong = np.eye(3, dtype=np.float32)[(task[0].labels + 1) % 3] * 0.94 + 0.02
+    settings = config.with_train(epochs=8, teacher="predictions.npz", distill_share=1.0)
+    taught = guided(task, difficulty=None, teacher=wrong)
+    assert run(taught, settings, tmp_path).history[-1]["val_balanced_accuracy"] < 0.1
+
+
+def test_settings_and_pictures_must_agree_on_what_guides_a_run(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    scores = config.with_train(curriculum="scores.csv")
+    with pytest.raises(ConfigError, match=r"train\.curriculum tells .* pictures is missing"):
+        run(task, scores, tmp_path)
+    with pytest.raises(ConfigError, match=r"train\.teacher tells .* given, but not asked for"):
+        run(guided(task), scores, tmp_path)
+    with pytest.raises(ConfigError, match=r"of shape \(7,\) doesn't fit, need \(48,\)"):
+        run(guided(task, difficulty=np.zeros(7), teacher=None), scores, tmp_path)
+
+
+def test_resuming_with_other_scores_is_refused(task: Task, config: Config, tmp_path: Path) -> None:
+    settings = config.with_train(epochs=1, curriculum="scores.csv")
+    run(guided(task, teacher=None), settings, tmp_path)
+    changed = guided(task, difficulty=np.arange(48) % 5.0, teacher=None)
+    with pytest.raises(ConfigError, match="started with other settings"):
+        run(changed, settings, tmp_path, resume=True)
 
 
 def test_loader_processes_change_nothing(task: Task, config: Config, tmp_path: Path) -> None:

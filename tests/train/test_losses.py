@@ -8,7 +8,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from torchvision.ops import sigmoid_focal_loss
 
 from dermx.config import TrainConfig
-from dermx.train.losses import ClassLoss, effective_weights, focal_loss, inverse_weights, log_prior
+from dermx.train.losses import (
+    ClassLoss,
+    distillation_loss,
+    effective_weights,
+    focal_loss,
+    inverse_weights,
+    log_prior,
+)
 
 COUNTS = np.array([900, 90, 10])
 
@@ -155,3 +162,47 @@ def test_all_terms_compose() -> None:
     weights = torch.tensor(effective_weights(COUNTS))[labels]
     by_hand = (weights * (1 - probs) * -probs.log()).mean()
     assert together(logits, labels).item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_distance_to_a_teacher_by_hand() -> None:
+    """A teacher of 3/4 and 1/4, a student of 1/2 each: 3/4 log(3/2) + 1/4 log(1/2)."""
+    loss = distillation_loss(torch.zeros(1, 2), torch.tensor([[0.75, 0.25]]), temperature=1)
+    assert loss.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+
+
+def test_a_softened_teacher_by_hand() -> None:
+    """At temperature 2, odds of 9 become 3: again 3/4 and 1/4, times 2 squared."""
+    loss = distillation_loss(torch.zeros(1, 2), torch.tensor([[0.9, 0.1]]), temperature=2)
+    by_hand = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert loss.item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_student_that_agrees_is_at_no_distance_whatever_its_labels() -> None:
+    logits, _ = example()
+    loss = distillation_loss(logits, logits.softmax(1), temperature=3)
+    assert loss.item() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_sure_teacher_is_a_label() -> None:
+    logits, labels = example()
+    loss = distillation_loss(logits, F.one_hot(labels, 3).double(), temperature=1)
+    assert loss.item() == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-6)
+
+
+def test_hot_distillation_matches_centred_logits() -> None:
+    """Equation 4 of the paper: the slope tends to the difference of the centred logits over n."""
+    logits, _ = example(n=1)
+    target = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
+    distillation_loss(logits, target.softmax(1), temperature=1000).backward()  # type: ignore[no-untyped-call]
+    by_hand = (logits - logits.mean() - (target - target.mean())) / 3
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, by_hand.detach(), rtol=1e-2, atol=1e-2)
+
+
+def test_label_and_teacher_share_the_loss() -> None:
+    logits, labels = example()
+    teacher = torch.tensor([[0.2, 0.3, 0.5]], dtype=torch.float64).expand(20, 3)
+    measure = ClassLoss(settings("adjusted", distill_share=0.25, distill_temperature=4.0), COUNTS)
+    distance = distillation_loss(logits, teacher, temperature=4)  # of the logits as they are
+    expected = 0.75 * measure.of_labels(logits, labels) + 0.25 * distance
+    assert measure(logits, labels, teacher).item() == pytest.approx(expected.item())

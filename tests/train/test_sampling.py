@@ -3,7 +3,14 @@ import pytest
 
 from dermx.config import TrainConfig
 from dermx.errors import InputError
-from dermx.train.sampling import draw_epoch, epoch_counts, power_counts, target_counts
+from dermx.train.sampling import (
+    curriculum_share,
+    draw_epoch,
+    easiest,
+    epoch_counts,
+    power_counts,
+    target_counts,
+)
 
 
 def test_share_zero_keeps_the_natural_counts_and_one_levels_them() -> None:
@@ -93,3 +100,21 @@ def test_the_same_generator_draws_the_same_epoch_and_another_does_not() -> None:
         draw_epoch(labels, np.array([50, 30]), np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert one.tolist() == same.tolist() != other.tolist()
+
+
+def test_the_easiest_share_is_taken_class_by_class() -> None:
+    labels = np.array([0, 1, 0, 1, 0, 0])
+    difficulty = np.array([4.0, 90.0, 3.0, 80.0, 2.0, 1.0])
+    assert easiest(labels, difficulty, 0.5).tolist() == [3, 4, 5]
+    assert easiest(labels, difficulty, 0.01).tolist() == [3, 5]  # at least one of each
+    assert easiest(labels, difficulty, 1).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_of_equally_easy_pictures_the_first_are_taken() -> None:
+    assert easiest(np.zeros(4, int), np.ones(4), 0.5).tolist() == [0, 1]
+
+
+def test_the_curriculum_widens_evenly_until_all_take_part() -> None:
+    settings = TrainConfig(curriculum_start=0.2, curriculum_epochs=4)
+    shares = [curriculum_share(epoch, settings) for epoch in range(6)]
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])

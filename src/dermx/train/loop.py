@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,12 +24,13 @@ from accelerate.state import AcceleratorState
 from jaxtyping import Float32, Int, UInt8
 from torch import Tensor, nn
 
-from dermx.config import Config
+from dermx.config import Config, TrainConfig
 from dermx.errors import ConfigError
 from dermx.records import write_whole
 from dermx.train.cache import PixelCache
 from dermx.train.checkpoint import Progress, load_checkpoint, save_checkpoint, save_tensors
 from dermx.train.dataset import EpochBatches, TrainSet, make_loader
+from dermx.train.guide import Guide
 from dermx.train.losses import ClassLoss
 from dermx.train.mix import draw_mixture, mix, partners
 from dermx.train.network import Standardize, build_network, choose_precision
@@ -54,10 +55,11 @@ def quiet(items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterabl
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Decoded pictures of one part with their class indices."""
+    """Decoded pictures of one part with their class indices and what else is known of them."""
 
     cache: PixelCache
     labels: Int[np.ndarray, " n"]
+    guide: Guide = field(default_factory=Guide)
 
 
 def fit(
@@ -92,9 +94,12 @@ def fit(
         say: Shows one line per epoch.
 
     Raises:
-        ConfigError: The batch can't be split, or a resumed run has other settings.
+        ConfigError: The batch can't be split, or a resumed run has other settings, or these ask
+            for a curriculum or a teacher that the training pictures don't come with.
     """
     settings = config.train
+    check_guide(train, settings, n_classes)
+    digest = train.guide.digest(digest)
     accelerator = make_accelerator(settings.precision, staged=settings.head_epochs > 0)
     device, world = accelerator.device, accelerator.num_processes
     if settings.batch_size % world:
@@ -112,7 +117,13 @@ def fit(
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(network, settings), lr=settings.learning_rate)
     standardize = Standardize(config.preprocess.mean, config.preprocess.std).to(device)
-    batches = EpochBatches(train.labels, settings, rank=accelerator.process_index, world=world)
+    batches = EpochBatches(
+        train.labels,
+        settings,
+        difficulty=train.guide.difficulty,
+        rank=accelerator.process_index,
+        world=world,
+    )
     loader = make_loader(
         TrainSet(
             train.cache,
@@ -139,10 +150,12 @@ def fit(
     class_counts = np.bincount(train.labels, minlength=n_classes)
     drawn = epoch_counts(class_counts, settings, len(train.labels))
     class_loss = ClassLoss(settings, drawn).to(device)
+    teacher = None if train.guide.teacher is None else torch.from_numpy(train.guide.teacher)
     per_epoch = len(batches)
     for epoch in range(progress.epoch, settings.epochs):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout; epochs stand on their own
         batches.epoch = epoch
+        order = [[draw.picture for draw in batch] for batch in batches]  # what the loader brings
         model.train()
         start_stage(network, head_only=epoch < settings.head_epochs)
         losses = torch.zeros(per_epoch, device=device)
@@ -156,9 +169,11 @@ def fit(
             labels = labels.to(device, non_blocking=True)  # (b,)
             inputs, own = mix(standardize(pixels), draw_mixture(settings, epoch, i))
             logits = model(inputs).float()  # (b, classes), made in the precision asked for
-            loss = class_loss(logits, labels)
+            taught = None if teacher is None else teacher[order[i]].to(device)
+            loss = class_loss(logits, labels, taught)
             if own < 1:
-                loss = own * loss + (1 - own) * class_loss(logits, partners(labels))
+                others = None if taught is None else partners(taught)
+                loss = own * loss + (1 - own) * class_loss(logits, partners(labels), others)
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if settings.clip_norm:
@@ -195,6 +210,23 @@ def fit(
             say(describe(row, settings.epochs))
         accelerator.wait_for_everyone()
     return progress
+
+
+def check_guide(train: Pictures, settings: TrainConfig, n_classes: int) -> None:
+    """See that the pictures come with what the settings ask for.
+
+    Raises:
+        ConfigError: They don't.
+    """
+    difficulty, teacher = train.guide.difficulty, train.guide.teacher
+    for name, part in (("curriculum", difficulty), ("teacher", teacher)):
+        if bool(getattr(settings, name)) != (part is not None):
+            state = "is missing" if part is None else "was given, but not asked for"
+            raise ConfigError(f"what train.{name} tells of the training pictures {state}")
+    n = len(train.labels)
+    for found, wanted in ((difficulty, (n,)), (teacher, (n, n_classes))):
+        if found is not None and found.shape != wanted:
+            raise ConfigError(f"a guide of shape {found.shape} doesn't fit, need {wanted}")
 
 
 def make_accelerator(wanted: str, *, staged: bool = False) -> Accelerator:

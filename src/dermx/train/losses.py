@@ -87,6 +87,31 @@ def focal_loss(
     return losses
 
 
+def distillation_loss(
+    logits: Float[Tensor, "b classes"],
+    teacher: Float[Tensor, "b classes"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """How far is a student's answer from its teacher's, both softened? A mean over a batch.
+
+    Args:
+        logits: The student's.
+        teacher: Probabilities; rows sum to 1.
+        temperature: Above 0; 1 compares the probabilities as they are, more counts the unlikely
+            classes for more.
+
+    Returns:
+        The Kullback-Leibler divergence times the temperature squared, which keeps the slopes.
+
+    Source: Hinton et al. 2015, section 2 (arXiv:1503.02531).
+    """
+    student = F.log_softmax(logits / temperature, dim=1)
+    softened = F.log_softmax(teacher.clamp_min(1e-12).log() / temperature, dim=1)
+    distance = F.kl_div(student, softened, reduction="batchmean", log_target=True)
+    return distance * temperature**2
+
+
 class ClassLoss(nn.Module):
     """The loss that `train.loss` names, as a mean over a batch.
 
@@ -101,6 +126,7 @@ class ClassLoss(nn.Module):
         """Prepare the loss for pictures drawn in these counts per class."""
         super().__init__()
         self.terms = settings.loss_terms
+        self.share, self.temperature = settings.distill_share, settings.distill_temperature
         self.gamma, self.smoothing = settings.focal_gamma, settings.label_smoothing
         weights, offsets = np.ones(len(counts)), np.zeros(len(counts))
         if "inverse" in self.terms:
@@ -113,9 +139,22 @@ class ClassLoss(nn.Module):
         self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.float32))
 
     def forward(
+        self,
+        logits: Float[Tensor, "b classes"],
+        labels: Int[Tensor, " b"],
+        teacher: Float[Tensor, "b classes"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Return the mean over the batch, with the distance to the teacher where there is one."""
+        loss = self.of_labels(logits, labels)
+        if teacher is None:
+            return loss
+        distance = distillation_loss(logits, teacher, temperature=self.temperature)
+        return (1 - self.share) * loss + self.share * distance
+
+    def of_labels(
         self, logits: Float[Tensor, "b classes"], labels: Int[Tensor, " b"]
     ) -> Float[Tensor, ""]:
-        """Return the mean over the batch."""
+        """Return the part that `train.loss` names."""
         if "adjusted" in self.terms:
             logits = logits + self.offsets
         if "focal" in self.terms:

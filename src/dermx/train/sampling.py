@@ -4,6 +4,8 @@ Minority oversampling: each class has a target count, between its own and the la
 The sampler "share" goes a share of the way, the sampler "power" by a power of the counts.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -73,6 +75,32 @@ def _whole(
     targets: Float[np.ndarray, " classes"], counts: Int[np.ndarray, " classes"]
 ) -> Int[np.ndarray, " classes"]:
     return np.where(counts > 0, np.maximum(1, np.rint(targets)), 0).astype(np.int64)
+
+
+def easiest(
+    labels: Int[np.ndarray, " n"], difficulty: Float[np.ndarray, " n"], share: float
+) -> Int[np.ndarray, " m"]:
+    """Indices of the easiest pictures of each class: a share of it, at least one, in order.
+
+    >>> easiest(np.array([0, 0, 1, 1, 1]), np.array([2.0, 1.0, 9.0, 7.0, 8.0]), share=0.5)
+    array([1, 3, 4])
+    """
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(difficulty[members], kind="stable")]
+        chosen.append(ranked[: math.ceil(share * len(members))])
+    return np.sort(np.concatenate(chosen))
+
+
+def curriculum_share(epoch: int, settings: TrainConfig) -> float:
+    """Which share of each class an epoch, counted from 0, may draw from; 1 once all take part.
+
+    Source: linear pacing as in Platanios et al. 2019 (arXiv:1903.09848), here class by class, so
+    that a hard class isn't left for last.
+    """
+    start = settings.curriculum_start
+    return min(1.0, start + (1 - start) * epoch / settings.curriculum_epochs)
 
 
 def draw_epoch(
