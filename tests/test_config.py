@@ -109,6 +109,23 @@ def test_an_unknown_or_mistyped_setting_is_named(tmp_path: Path, text: str, mess
         ("train", {"oversample": 1.5}, "oversample must be from 0 to 1, got 1.5"),
         ("train", {"workers": -2}, "workers must be -1 or more, got -2"),
         ("train", {"seed": -1}, "seed must be at least 0, got -1"),
+        ("train", {"focal_gamma": -1}, "focal_gamma must be at least 0, got -1"),
+        ("train", {"effective_beta": 1}, "effective_beta must be from 0 to below 1, got 1"),
+        ("train", {"mixup": -0.1}, "mixup must be at least 0, got -0.1"),
+        ("train", {"mix_share": 1.1}, "mix_share must be from 0 to 1, got 1.1"),
+        ("train", {"head_epochs": 20}, "head_epochs must be at least 0, below train.epochs, got"),
+        ("train", {"layer_decay": 0}, "layer_decay must be above 0, at most 1, got 0"),
+        ("train", {"curriculum_start": 0}, "curriculum_start must be above 0, at most 1, got 0"),
+        ("train", {"curriculum_epochs": 0}, "curriculum_epochs must be at least 1, got 0"),
+        ("train", {"distill_share": 1.1}, "distill_share must be from 0 to 1, got 1.1"),
+        ("train", {"distill_temperature": 0}, "distill_temperature must be > 0, got 0"),
+        ("train", {"sampler": "root"}, r"sampler must be one of \('share', 'power'\), got 'root'"),
+        ("train", {"sample_power": 2}, "sample_power must be from 0 to 1, got 2"),
+        ("train", {"loss": "focl"}, "loss has an unknown term 'focl'; did you mean focal"),
+        ("train", {"loss": ""}, "loss has an unknown term ''; known are cross_entropy, focal"),
+        ("train", {"loss": "focal+focal"}, r"loss names a term twice: 'focal\+focal'"),
+        ("train", {"loss": "focal+cross_entropy"}, "loss can't have both cross_entropy and focal"),
+        ("train", {"loss": "inverse+effective"}, "loss can't have both effective and inverse"),
         ("train", {"precision": "fp8"}, r"precision must be one of \('auto'.*got 'fp8'"),
     ],
 )
@@ -152,6 +169,12 @@ def test_command_line_options_that_are_not_given_change_nothing() -> None:
     config = Config().with_train(epochs=2, seed=None)
     assert config.train == TrainConfig(epochs=2)
     assert Config().with_train() == Config()
+
+
+def test_a_loss_is_its_terms_in_any_order() -> None:
+    assert TrainConfig().loss_terms == {"cross_entropy"}
+    one = TrainConfig(loss="focal+effective+adjusted")
+    assert one.loss_terms == TrainConfig(loss="adjusted+focal+effective").loss_terms
 
 
 def test_lists_become_tuples_so_that_a_config_can_be_a_key() -> None:

@@ -17,6 +17,9 @@ from dermx.errors import ConfigError
 
 T = TypeVar("T")
 
+LOSS_TERMS = ("cross_entropy", "focal", "inverse", "effective", "adjusted")
+SAMPLERS = ("share", "power")
+
 
 def _check(section: str, name: str, value: object, ok: bool, rule: str) -> None:
     if not ok:
@@ -113,7 +116,25 @@ class TrainConfig:
     label_smoothing: float = 0.05  # probability moved from the true class to all, evenly
     dropout: float = 0.2  # before the linear layer
     clip_norm: float = 1.0  # of the gradient; 0 switches clipping off
+    loss: str = "cross_entropy"  # terms of LOSS_TERMS, joined by +
+    focal_gamma: float = 2.0  # of "focal"; 0 is cross-entropy
+    inverse_power: float = 1.0  # of "inverse": class weights go with frequency to minus this
+    effective_beta: float = 0.999  # of "effective": class weights by effective number
+    adjust_tau: float = 1.0  # of "adjusted": how much of the log prior is added to the logits
+    mixup: float = 0.0  # both parameters of the Beta distribution of the blend; 0: no mixup
+    cutmix: float = 0.0  # the same for the share of the pasted box; 0: no CutMix
+    mix_share: float = 1.0  # of the batches, where mixup or CutMix is on
+    head_epochs: int = 0  # first epochs, of all, in which only the linear layer learns
+    layer_decay: float = 1.0  # learning rate of a block relative to the one after it
+    sampler: Literal["share", "power"] = "share"  # by `oversample`, or by `sample_power`
     oversample: float = 0.35  # 0: natural class counts; 1: every class as often as the largest
+    sample_power: float = 0.5  # a picture's chance goes with its class's count to minus this
+    curriculum: str = ""  # CSV file of image and score, easy pictures first; none: no curriculum
+    curriculum_start: float = 0.3  # share of each class, its easiest, that the first epoch knows
+    curriculum_epochs: int = 5  # until all pictures take part, evenly more each epoch
+    teacher: str = ""  # predictions file for the training pictures; none: no distillation
+    distill_share: float = 0.5  # of the loss: how far from the teacher; the rest: from the label
+    distill_temperature: float = 2.0  # softens both answers before they are compared
     samples_per_epoch: int = 0  # pictures drawn per epoch; 0: as many as there are
     ema_decay: float = 0.998  # per step, of the averaged weights that are kept; 0: no average
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # fp16 on CUDA, bf16 on able CPUs
@@ -123,21 +144,61 @@ class TrainConfig:
     def __post_init__(self) -> None:
         name = "train"
         _check_numbers(name, self)
-        for key in ("epochs", "batch_size"):
+        for key in ("epochs", "batch_size", "curriculum_epochs"):
             value = getattr(self, key)
             _check(name, key, value, value >= 1, "at least 1")
         rate = self.learning_rate
         _check(name, "learning_rate", rate, rate > 0, "> 0")
-        for key in ("weight_decay", "clip_norm", "samples_per_epoch", "seed"):
+        for key in (
+            "weight_decay",
+            "clip_norm",
+            "samples_per_epoch",
+            "seed",
+            "focal_gamma",
+            "inverse_power",
+            "adjust_tau",
+            "mixup",
+            "cutmix",
+        ):
             value = getattr(self, key)
             _check(name, key, value, value >= 0, "at least 0")
-        for key in ("warmup", "label_smoothing", "dropout", "ema_decay"):
+        for key in ("warmup", "label_smoothing", "dropout", "ema_decay", "effective_beta"):
             value = getattr(self, key)
             _check(name, key, value, 0 <= value < 1, "from 0 to below 1")
-        _check(name, "oversample", self.oversample, 0 <= self.oversample <= 1, "from 0 to 1")
+        for key in ("oversample", "sample_power", "mix_share", "distill_share"):
+            value = getattr(self, key)
+            _check(name, key, value, 0 <= value <= 1, "from 0 to 1")
+        self._check_loss()
+        _check(name, "sampler", self.sampler, self.sampler in SAMPLERS, f"one of {SAMPLERS}")
+        for key in ("layer_decay", "curriculum_start"):
+            value = getattr(self, key)
+            _check(name, key, value, 0 < value <= 1, "above 0, at most 1")
+        temperature = self.distill_temperature
+        _check(name, "distill_temperature", temperature, temperature > 0, "> 0")
+        ok = 0 <= self.head_epochs < self.epochs
+        _check(name, "head_epochs", self.head_epochs, ok, "at least 0, below train.epochs")
         _check(name, "workers", self.workers, self.workers >= -1, "-1 or more")
         known = ("auto", "fp32", "bf16", "fp16")
         _check(name, "precision", self.precision, self.precision in known, f"one of {known}")
+
+    @property
+    def loss_terms(self) -> frozenset[str]:
+        """The terms that `loss` joins."""
+        return frozenset(self.loss.split("+"))
+
+    def _check_loss(self) -> None:
+        terms = self.loss.split("+")
+        for term in terms:
+            if term not in LOSS_TERMS:
+                known = _nearest(term, list(LOSS_TERMS))
+                raise ConfigError(f"train.loss has an unknown term {term!r}{known}")
+        if len(set(terms)) < len(terms):
+            raise ConfigError(f"train.loss names a term twice: {self.loss!r}")
+        for pair in ({"cross_entropy", "focal"}, {"inverse", "effective"}):
+            if pair <= set(terms):
+                raise ConfigError(
+                    f"train.loss can't have both {' and '.join(sorted(pair))}, got {self.loss!r}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

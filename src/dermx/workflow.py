@@ -141,6 +141,7 @@ def train_run(
         raise MissingExtraError("training", "train")
     from accelerate import PartialState
 
+    from dermx.train.guide import read_guide
     from dermx.train.loop import Pictures, fit, quiet
 
     process = PartialState()  # one of several under `accelerate launch` or `torchrun`
@@ -161,6 +162,7 @@ def train_run(
     for part in ("train", "val"):
         if not parts[part]:
             raise DataError(f"the {part} part has no picture")
+    guide = read_guide(config.train, [case.image for case in parts["train"]])
     digest = run_digest(config, parts, init)
     if not started and process.is_main_process:
         start_run(out, parts, config, init)
@@ -171,7 +173,7 @@ def train_run(
         _cached(parts[part], config, pixels, part, track=track) for part in ("train", "val")
     )
     progress = fit(
-        Pictures(cache=train, labels=labels_of(parts["train"])),
+        Pictures(cache=train, labels=labels_of(parts["train"]), guide=guide),
         Pictures(cache=val, labels=labels_of(parts["val"])),
         config,
         out,

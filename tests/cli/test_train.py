@@ -99,6 +99,31 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(
         assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
+def test_a_run_is_guided_by_scores_and_a_teacher(
+    folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loss and sampler from the command line, the rest from the settings."""
+    with (finished / "cases.csv").open(newline="", encoding="utf-8") as file:
+        images = [row["image"] for row in csv.DictReader(file)]
+    scores, teacher = folder / "scores.csv", folder / "teacher.npz"
+    scores.write_text("image,score\n" + "".join(f"{x},{i % 5}\n" for i, x in enumerate(images)))
+    logits = np.random.default_rng(0).normal(size=(len(images), len(CODES))).astype(np.float32)
+    nothing = np.zeros(len(images), np.int64)
+    Predictions(images=images, groups=images, labels=nothing, logits=logits, features=logits).save(
+        teacher
+    )
+    more = f'curriculum = "{scores.as_posix()}"\nteacher = "{teacher.as_posix()}"\n'
+    (folder / "guided.toml").write_text(SETTINGS.replace("epochs = 5", "epochs = 1") + more)
+    given = words(folder, "guided", "--loss", "focal+inverse+adjusted", "--sampler", "power")
+    given[given.index("--config") + 1] = str(folder / "guided.toml")
+    assert main(given) == 0
+    saved = json.loads((folder / "guided" / "config.json").read_text())["train"]
+    assert (saved["loss"], saved["sampler"]) == ("focal+inverse+adjusted", "power")
+    scores.write_text("image,score\nnone,1\n")
+    assert main([*given, "--resume"]) == 2
+    assert "scores.csv lacks" in capsys.readouterr().err
+
+
 def test_a_folder_with_a_run_is_not_overwritten(
     folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +216,8 @@ def test_check_counts_the_pictures(folder: Path, capsys: pytest.CaptureFixture[s
         (["--resume"], "no run to resume in"),
         (["--ham10000", "absent"], "absent"),
         (["--epochs", "0"], "train.epochs must be at least 1, got 0"),
+        (["--loss", "fokal"], "train.loss has an unknown term 'fokal'; did you mean focal?"),
+        (["--sampler", "root"], "train.sampler must be one of ('share', 'power'), got 'root'"),
     ],
 )
 def test_a_wrong_call_is_one_line(

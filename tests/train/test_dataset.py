@@ -34,6 +34,19 @@ def test_an_incomplete_last_batch_is_left_out(config: Config) -> None:
     assert {len(batch) for batch in batches} == {16}
 
 
+def test_a_curriculum_begins_with_easy_pictures_and_ends_as_without_one(config: Config) -> None:
+    labels, difficulty = np.arange(64) % 4, np.arange(64)[::-1].astype(float)
+    settings = config.with_train(curriculum_start=0.25, curriculum_epochs=3, oversample=1.0).train
+    without = EpochBatches(labels, settings)
+    batches = EpochBatches(labels, settings, difficulty=difficulty)
+    assert len(batches) == len(without) == len(list(batches))
+    first = np.array([draw.picture for batch in batches for draw in batch])
+    assert first.min() >= 48  # the easiest quarter of each class
+    assert np.bincount(labels[first]).tolist() == [16, 16, 16, 16]
+    batches.epoch = without.epoch = 3
+    assert list(batches) == list(without)
+
+
 def test_an_item_depends_on_seed_epoch_and_position_only(
     task: tuple[Pictures, Pictures],
 ) -> None:

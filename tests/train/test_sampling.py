@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
 
+from dermx.config import TrainConfig
 from dermx.errors import InputError
-from dermx.train.sampling import draw_epoch, target_counts
+from dermx.train.sampling import (
+    curriculum_share,
+    draw_epoch,
+    easiest,
+    epoch_counts,
+    power_counts,
+    target_counts,
+)
 
 
 def test_share_zero_keeps_the_natural_counts_and_one_levels_them() -> None:
@@ -27,6 +35,43 @@ def test_an_absent_class_is_never_drawn_and_a_present_one_always() -> None:
 def test_a_share_above_one_is_refused() -> None:
     with pytest.raises(InputError, match=r"from 0 to 1, got 1\.5"):
         target_counts(np.array([3, 4]), 1.5)
+
+
+def test_the_root_of_the_counts_by_hand() -> None:
+    """Roots 30 and 10: three to one, not nine to one."""
+    assert power_counts(np.array([900, 100]), 0.5, total=1000).tolist() == [750, 250]
+
+
+def test_power_zero_keeps_the_natural_shares_and_one_levels_them() -> None:
+    counts = np.array([70, 20, 0, 10])
+    assert power_counts(counts, 0, total=50).tolist() == [35, 10, 0, 5]
+    assert power_counts(counts, 1, total=90).tolist() == [30, 30, 0, 30]
+
+
+def test_drawing_each_picture_by_its_classs_power_gives_these_counts() -> None:
+    """The second implementation: chances per picture, as a weighted sampler takes them."""
+    counts = np.array([400, 60, 5])
+    chances = np.repeat(counts**-0.7, counts)
+    labels = np.repeat([0, 1, 2], counts)
+    expected = np.bincount(labels, weights=chances / chances.sum() * 1000)
+    assert power_counts(counts, 0.7, total=1000).tolist() == np.rint(expected).tolist()
+
+
+def test_a_present_class_is_drawn_at_any_power() -> None:
+    assert power_counts(np.array([10_000, 1]), 0, total=100).tolist() == [100, 1]
+
+
+def test_a_power_above_one_is_refused() -> None:
+    with pytest.raises(InputError, match=r"power of the counts is from 0 to 1, got 1\.5"):
+        power_counts(np.array([3, 4]), 1.5, total=7)
+
+
+def test_the_settings_choose_the_sampler() -> None:
+    counts = np.array([900, 100])
+    by_share = epoch_counts(counts, TrainConfig(oversample=1), 1000)
+    by_power = epoch_counts(counts, TrainConfig(sampler="power", oversample=1), 1000)
+    assert by_share.tolist() == [500, 500]
+    assert by_power.tolist() == [750, 250]
 
 
 def test_an_epoch_has_exactly_the_target_counts() -> None:
@@ -55,3 +100,21 @@ def test_the_same_generator_draws_the_same_epoch_and_another_does_not() -> None:
         draw_epoch(labels, np.array([50, 30]), np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert one.tolist() == same.tolist() != other.tolist()
+
+
+def test_the_easiest_share_is_taken_class_by_class() -> None:
+    labels = np.array([0, 1, 0, 1, 0, 0])
+    difficulty = np.array([4.0, 90.0, 3.0, 80.0, 2.0, 1.0])
+    assert easiest(labels, difficulty, 0.5).tolist() == [3, 4, 5]
+    assert easiest(labels, difficulty, 0.01).tolist() == [3, 5]  # at least one of each
+    assert easiest(labels, difficulty, 1).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_of_equally_easy_pictures_the_first_are_taken() -> None:
+    assert easiest(np.zeros(4, int), np.ones(4), 0.5).tolist() == [0, 1]
+
+
+def test_the_curriculum_widens_evenly_until_all_take_part() -> None:
+    settings = TrainConfig(curriculum_start=0.2, curriculum_epochs=4)
+    shares = [curriculum_share(epoch, settings) for epoch in range(6)]
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])

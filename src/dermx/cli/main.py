@@ -114,6 +114,18 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the pictures. [20]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures per step. [64]")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate. [8e-4]")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TERMS",
+            help="cross_entropy or focal, inverse or effective, adjusted; joined by +. "
+            "[cross_entropy]",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="share: by --oversample; power: by a power of the counts. [share]"),
+    ] = None,
     oversample: Annotated[
         float | None, typer.Option(help="0: natural class counts; 1: all alike. [0.35]")
     ] = None,
@@ -141,6 +153,8 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=lr,
+            loss=loss,
+            sampler=sampler,
             oversample=oversample,
             precision=precision,
             seed=seed,

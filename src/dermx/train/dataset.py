@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermx.config import AugmentConfig, TrainConfig
 from dermx.train.augment import apply_change, draw_change
 from dermx.train.cache import PixelCache
-from dermx.train.sampling import draw_epoch, target_counts
+from dermx.train.sampling import curriculum_share, draw_epoch, easiest, epoch_counts
 
 
 class Draw(NamedTuple):
@@ -57,16 +57,24 @@ class EpochBatches(Sampler[list[Draw]]):
 
     A batch is split evenly over the processes, so the global batch does not depend on their
     number. The last, incomplete batch is left out: its few pictures would weigh more.
+    Where the pictures' difficulty is known, the first epochs draw from the easier ones only.
     """
 
     def __init__(
-        self, labels: Int[np.ndarray, " n"], config: TrainConfig, *, rank: int = 0, world: int = 1
+        self,
+        labels: Int[np.ndarray, " n"],
+        config: TrainConfig,
+        *,
+        difficulty: Float[np.ndarray, " n"] | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        self.difficulty = difficulty
         self.labels, self.config, self.rank, self.world = labels, config, rank, world
         self.epoch = 0
         counts = np.bincount(labels)
         total = config.samples_per_epoch or len(labels)
-        self.targets = target_counts(counts, config.oversample, total)
+        self.targets = epoch_counts(counts, config, total)
         self.batch_size = min(config.batch_size, int(self.targets.sum()))
 
     def __len__(self) -> int:
@@ -74,7 +82,12 @@ class EpochBatches(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         rng = np.random.default_rng([self.config.seed, 0, self.epoch])
-        order = draw_epoch(self.labels, self.targets, rng)
+        if self.difficulty is None:
+            order = draw_epoch(self.labels, self.targets, rng)
+        else:
+            share = curriculum_share(self.epoch, self.config)
+            known = easiest(self.labels, self.difficulty, share)
+            order = known[draw_epoch(self.labels[known], self.targets, rng)]
         draws = [Draw(self.epoch, position, int(i)) for position, i in enumerate(order)]
         for batch in range(len(self)):
             start = batch * self.batch_size

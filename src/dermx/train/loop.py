@@ -12,27 +12,30 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
 from jaxtyping import Float32, Int, UInt8
-from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from dermx.config import Config
+from dermx.config import Config, TrainConfig
 from dermx.errors import ConfigError
 from dermx.records import write_whole
 from dermx.train.cache import PixelCache
 from dermx.train.checkpoint import Progress, load_checkpoint, save_checkpoint, save_tensors
 from dermx.train.dataset import EpochBatches, TrainSet, make_loader
+from dermx.train.guide import Guide
+from dermx.train.losses import ClassLoss
+from dermx.train.mix import draw_mixture, mix, partners
 from dermx.train.network import Standardize, build_network, choose_precision
-from dermx.train.schedule import learning_rate_at
+from dermx.train.sampling import epoch_counts
+from dermx.train.stages import parameter_groups, staged_rate, start_stage
 
 Score = Callable[[Int[np.ndarray, " n"], Float32[np.ndarray, "n classes"]], dict[str, float]]
 
@@ -52,10 +55,11 @@ def quiet(items: Iterable[Any], what: str, total: int, unit: int = 1) -> Iterabl
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Decoded pictures of one part with their class indices."""
+    """Decoded pictures of one part with their class indices and what else is known of them."""
 
     cache: PixelCache
     labels: Int[np.ndarray, " n"]
+    guide: Guide = field(default_factory=Guide)
 
 
 def fit(
@@ -90,10 +94,13 @@ def fit(
         say: Shows one line per epoch.
 
     Raises:
-        ConfigError: The batch can't be split, or a resumed run has other settings.
+        ConfigError: The batch can't be split, or a resumed run has other settings, or these ask
+            for a curriculum or a teacher that the training pictures don't come with.
     """
     settings = config.train
-    accelerator = make_accelerator(settings.precision)
+    check_guide(train, settings, n_classes)
+    digest = train.guide.digest(digest)
+    accelerator = make_accelerator(settings.precision, staged=settings.head_epochs > 0)
     device, world = accelerator.device, accelerator.num_processes
     if settings.batch_size % world:
         raise ConfigError(f"batch size {settings.batch_size} can't be split over {world} processes")
@@ -108,11 +115,15 @@ def fit(
     if world > 1 and device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        param_groups_weight_decay(network, settings.weight_decay), lr=settings.learning_rate
-    )
+    optimizer = torch.optim.AdamW(parameter_groups(network, settings), lr=settings.learning_rate)
     standardize = Standardize(config.preprocess.mean, config.preprocess.std).to(device)
-    batches = EpochBatches(train.labels, settings, rank=accelerator.process_index, world=world)
+    batches = EpochBatches(
+        train.labels,
+        settings,
+        difficulty=train.guide.difficulty,
+        rank=accelerator.process_index,
+        world=world,
+    )
     loader = make_loader(
         TrainSet(
             train.cache,
@@ -136,25 +147,33 @@ def fit(
         say(f"resumed after epoch {progress.epoch} of {settings.epochs}")
     model, optimizer = accelerator.prepare(network, optimizer)
 
-    per_epoch, total_steps = len(batches), len(batches) * settings.epochs
+    class_counts = np.bincount(train.labels, minlength=n_classes)
+    drawn = epoch_counts(class_counts, settings, len(train.labels))
+    class_loss = ClassLoss(settings, drawn).to(device)
+    teacher = None if train.guide.teacher is None else torch.from_numpy(train.guide.teacher)
+    per_epoch = len(batches)
     for epoch in range(progress.epoch, settings.epochs):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout; epochs stand on their own
         batches.epoch = epoch
+        order = [[draw.picture for draw in batch] for batch in batches]  # what the loader brings
         model.train()
+        start_stage(network, head_only=epoch < settings.head_epochs)
         losses = torch.zeros(per_epoch, device=device)
         started = time.perf_counter()
         what = f"epoch {epoch + 1}/{settings.epochs}"
         for i, (pixels, labels) in enumerate(track(loader, what, per_epoch, batches.batch_size)):
-            step = epoch * per_epoch + i
-            rate = learning_rate_at(
-                step, total=total_steps, peak=settings.learning_rate, warmup=settings.warmup
-            )
+            rate = staged_rate(epoch * per_epoch + i, per_epoch=per_epoch, settings=settings)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("lr_scale", 1.0)
             pixels = pixels.to(device, non_blocking=True)  # (b, s, s, 3) uint8
             labels = labels.to(device, non_blocking=True)  # (b,)
-            logits = model(standardize(pixels))  # (b, classes), in the precision asked for
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+            inputs, own = mix(standardize(pixels), draw_mixture(settings, epoch, i))
+            logits = model(inputs).float()  # (b, classes), made in the precision asked for
+            taught = None if teacher is None else teacher[order[i]].to(device)
+            loss = class_loss(logits, labels, taught)
+            if own < 1:
+                others = None if taught is None else partners(taught)
+                loss = own * loss + (1 - own) * class_loss(logits, partners(labels), others)
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if settings.clip_norm:
@@ -193,11 +212,36 @@ def fit(
     return progress
 
 
-def make_accelerator(wanted: str) -> Accelerator:
-    """Join the processes of the run, one or many, in the precision that suits the device."""
+def check_guide(train: Pictures, settings: TrainConfig, n_classes: int) -> None:
+    """See that the pictures come with what the settings ask for.
+
+    Raises:
+        ConfigError: They don't.
+    """
+    difficulty, teacher = train.guide.difficulty, train.guide.teacher
+    for name, part in (("curriculum", difficulty), ("teacher", teacher)):
+        if bool(getattr(settings, name)) != (part is not None):
+            state = "is missing" if part is None else "was given, but not asked for"
+            raise ConfigError(f"what train.{name} tells of the training pictures {state}")
+    n = len(train.labels)
+    for found, wanted in ((difficulty, (n,)), (teacher, (n, n_classes))):
+        if found is not None and found.shape != wanted:
+            raise ConfigError(f"a guide of shape {found.shape} doesn't fit, need {wanted}")
+
+
+def make_accelerator(wanted: str, *, staged: bool = False) -> Accelerator:
+    """Join the processes of the run, one or many, in the precision that suits the device.
+
+    Args:
+        wanted: See `choose_precision`.
+        staged: Some weights have no gradient at times; several processes must look out for that.
+    """
     precision = choose_precision(wanted, PartialState().device)
     AcceleratorState._reset_state()  # else a second run in one process keeps the first's precision
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=staged)],
+    )
 
 
 def loader_processes(wanted: int, device: torch.device) -> int:

@@ -1,12 +1,25 @@
 """Which pictures make up an epoch when 58 naevi come on one dermatofibroma?
 
 Minority oversampling: each class has a target count, between its own and the largest class's.
+The sampler "share" goes a share of the way, the sampler "power" by a power of the counts.
 """
 
-import numpy as np
-from jaxtyping import Int
+import math
 
+import numpy as np
+from jaxtyping import Float, Int
+
+from dermx.config import TrainConfig
 from dermx.errors import InputError
+
+
+def epoch_counts(
+    counts: Int[np.ndarray, " classes"], settings: TrainConfig, total: int
+) -> Int[np.ndarray, " classes"]:
+    """How often each class is drawn in an epoch of about `total` pictures, by `train.sampler`."""
+    if settings.sampler == "power":
+        return power_counts(counts, settings.sample_power, total)
+    return target_counts(counts, settings.oversample, total)
 
 
 def target_counts(
@@ -31,7 +44,63 @@ def target_counts(
     targets[counts == 0] = 0
     if total:
         targets = targets * (total / targets.sum())
+    return _whole(targets, counts)
+
+
+def power_counts(
+    counts: Int[np.ndarray, " classes"], power: float, total: int
+) -> Int[np.ndarray, " classes"]:
+    """How often each class is drawn when a picture's chance is its class's count to minus `power`.
+
+    Args:
+        counts: Pictures per class.
+        power: 0 keeps the natural shares, 0.5 draws by the root of the counts, 1 all alike.
+        total: The targets' sum, about.
+
+    Returns:
+        Counts, at least 1 for a class that has pictures and 0 for one that has none.
+
+    Source: for 0.5, square-root sampling of Mahajan et al. 2018 (arXiv:1805.00932).
+
+    >>> power_counts(np.array([900, 100, 0]), power=0.5, total=1000)
+    array([750, 250,   0])
+    """
+    if not 0 <= power <= 1:
+        raise InputError(f"the power of the counts is from 0 to 1, got {power}")
+    targets = np.where(counts > 0, np.maximum(counts, 1.0) ** (1 - power), 0)
+    return _whole(targets * (total / targets.sum()), counts)
+
+
+def _whole(
+    targets: Float[np.ndarray, " classes"], counts: Int[np.ndarray, " classes"]
+) -> Int[np.ndarray, " classes"]:
     return np.where(counts > 0, np.maximum(1, np.rint(targets)), 0).astype(np.int64)
+
+
+def easiest(
+    labels: Int[np.ndarray, " n"], difficulty: Float[np.ndarray, " n"], share: float
+) -> Int[np.ndarray, " m"]:
+    """Indices of the easiest pictures of each class: a share of it, at least one, in order.
+
+    >>> easiest(np.array([0, 0, 1, 1, 1]), np.array([2.0, 1.0, 9.0, 7.0, 8.0]), share=0.5)
+    array([1, 3, 4])
+    """
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(difficulty[members], kind="stable")]
+        chosen.append(ranked[: math.ceil(share * len(members))])
+    return np.sort(np.concatenate(chosen))
+
+
+def curriculum_share(epoch: int, settings: TrainConfig) -> float:
+    """Which share of each class an epoch, counted from 0, may draw from; 1 once all take part.
+
+    Source: linear pacing as in Platanios et al. 2019 (arXiv:1903.09848), here class by class, so
+    that a hard class isn't left for last.
+    """
+    start = settings.curriculum_start
+    return min(1.0, start + (1 - start) * epoch / settings.curriculum_epochs)
 
 
 def draw_epoch(

@@ -1,0 +1,64 @@
+"""Which weights learn, and how fast? The linear layer alone at first, and early layers slower.
+
+Both are off by default: then all weights learn at one rate from the first step.
+"""
+
+from typing import Any
+
+from timm.optim import (  # type: ignore[attr-defined]
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dermx.config import TrainConfig
+from dermx.train.network import linear_head
+from dermx.train.schedule import learning_rate_at
+
+
+def parameter_groups(network: nn.Module, settings: TrainConfig) -> list[dict[str, Any]]:
+    """Sort the weights for the optimizer: biases and normalisation apart, layers by their depth.
+
+    With `layer_decay` below 1 each group has an "lr_scale": 1 for the linear layer and once more
+    `layer_decay` for every block before it, as timm counts them.
+
+    Source: discriminative fine-tuning of Howard and Ruder 2018 (arXiv:1801.06146), layer by layer
+    as in BEiT (arXiv:2106.08254).
+    """
+    groups: list[dict[str, Any]]
+    if settings.layer_decay == 1:
+        groups = param_groups_weight_decay(network, settings.weight_decay)
+    else:
+        groups = param_groups_layer_decay(
+            network, settings.weight_decay, layer_decay=settings.layer_decay
+        )
+    return groups
+
+
+def start_stage(network: nn.Module, *, head_only: bool) -> None:
+    """Let all weights learn, or the linear layer's only; call it after `train()`, which undoes it.
+
+    What doesn't learn has no gradient, so an optimizer leaves it and its memory alone; and its
+    batch normalisation stays as it was learnt.
+    """
+    network.requires_grad_(not head_only)
+    linear_head(network).requires_grad_(True)
+    for module in network.modules():
+        if head_only and isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def staged_rate(step: int, *, per_epoch: int, settings: TrainConfig) -> float:
+    """Learning rate of one optimizer step: each stage has a warm-up and a descent of its own.
+
+    Args:
+        step: From 0, over both stages.
+        per_epoch: Steps of an epoch.
+        settings: Peak, warm-up and length of the stages.
+    """
+    first = settings.head_epochs * per_epoch
+    start, end = (0, first) if step < first else (first, settings.epochs * per_epoch)
+    return learning_rate_at(
+        step - start, total=end - start, peak=settings.learning_rate, warmup=settings.warmup
+    )
