@@ -2,30 +2,36 @@
 
 Every rule here is a cost matrix, and the answer is the class of least expected cost: `argmax` where
 all errors cost the same, `balanced` where an error on a rare class costs more, `cost` where calling
-a malignant or pre-malignant lesion benign costs still more. A screening threshold asks only
-whether a lesion is one of those.
+a malignant or pre-malignant lesion benign costs still more.
 
-Fit on the validation part only. The probabilities should be calibrated; a constant excess for some
-classes, as oversampling leaves, is taken up by the strength that is fitted. Sensitivity on the
-cases that a threshold was fitted on is what was asked for, not what others will see.
+Fit on the validation part only. The probabilities should be calibrated; what oversampling shifts
+them by is taken up by the strength that is fitted.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from dermx.diagnoses import MALIGNANT
 from dermx.errors import InputError
-from dermx.evaluate.intervals import bootstrap, draw_groups, percentile_interval
+from dermx.evaluate.intervals import bootstrap
 from dermx.evaluate.metrics import balanced_accuracy, confusion_matrix, labelled, score
+from dermx.evaluate.screening import (
+    Estimate,
+    Screening,
+    dangerous,
+    estimated_rates,
+    fit_screening,
+    fit_threshold,
+    score_screening,
+)
 from dermx.records import Predictions
 
 Decide = Literal["argmax", "balanced", "cost"]
-Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 STRENGTHS: Final = tuple(i / 20 for i in range(31))  # 0 is argmax, 1 the whole prior, up to 1.5
-SLACK: Final = 1e-9  # of a count of cases: 0.28 * 25 is 7, not 7.000000000000001
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,14 +49,60 @@ class Rule:
         return least_cost(probs, self.cost)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Screening:
-    """From which P(mel) + P(bcc) + P(akiec) on a lesion is to be seen by somebody."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OperatingPoint:
+    """A rule and a screening threshold, where they were fitted, and how they do."""
 
-    threshold: float  # in [0, 1]; a case at the threshold is flagged
-    low: float  # ends of the threshold's 95 % interval, lesions of the fitting cases resampled
-    high: float
-    wanted: float  # sensitivity on the fitting cases, at least
+    rule: Rule
+    screening: Screening
+    fitted_on: int  # validation cases
+    cases: int  # scored
+    scores: Mapping[str, Estimate]  # of the rule's answers, by the names of `score_rule`
+    screened: Mapping[str, Estimate]  # sensitivity and specificity of the threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; an undefined number is None."""
+        rule, screening = self.rule, self.screening
+        return {
+            "decide": rule.decide,
+            "strength": rule.strength,
+            "miss": rule.miss,
+            "codes": list(rule.codes),
+            "cost": rule.cost.tolist(),
+            "fitted_on": self.fitted_on,
+            "cases": self.cases,
+            "scores": _json(self.scores),
+            "screening": {
+                "wanted_sensitivity": screening.wanted,
+                "threshold": _json({"": screening.threshold_interval})[""],
+                **_json(self.screened),
+            },
+        }
+
+
+def operating_point(
+    fitting: Predictions,
+    scored: Predictions,
+    decide: Decide,
+    *,
+    sensitivity: float = 0.92,
+    n_boot: int = 2000,
+) -> OperatingPoint:
+    """Fit a rule and a screening threshold on one part and score them on another.
+
+    Raises:
+        InputError: As `fit_rule`, `fit_screening` and `score_rule`.
+    """
+    rule = fit_rule(fitting, decide, sensitivity=sensitivity)
+    screening = fit_screening(fitting, sensitivity, n_boot=n_boot)
+    return OperatingPoint(
+        rule=rule,
+        screening=screening,
+        fitted_on=int((fitting.labels >= 0).sum()),
+        cases=int((scored.labels >= 0).sum()),
+        scores=score_rule(scored, rule, n_boot=n_boot),
+        screened=score_screening(scored, screening, n_boot=n_boot),
+    )
 
 
 def fit_rule(predictions: Predictions, decide: Decide, *, sensitivity: float = 0.92) -> Rule:
@@ -165,86 +217,6 @@ def fit_miss(
     return max(1.0, float(miss) * (1 + 1e-9))  # just past the point where both cost the same
 
 
-def screening_scores(
-    probs: Float[np.ndarray, "n classes"], codes: tuple[str, ...]
-) -> Float[np.ndarray, " n"]:
-    """P(mel) + P(bcc) + P(akiec)."""
-    return np.asarray(probs[:, dangerous(codes)].sum(axis=1))
-
-
-def fit_threshold(
-    scores: Float[np.ndarray, " n"],
-    positive: Bool[np.ndarray, " n"],
-    sensitivity: float,
-    weights: Float[np.ndarray, "resamples n"] | None = None,
-) -> Float[np.ndarray, "*resamples"]:
-    """Return the highest threshold that enough of the positive cases reach.
-
-    Args:
-        scores: Higher means more likely positive.
-        positive: The truth.
-        sensitivity: Share of the positive cases at or above the threshold, at least.
-        weights: How often each case counts, one row per resample; once when None.
-
-    Returns:
-        One of the positive cases' scores, per row of weights; NaN for a row without one.
-
-    Raises:
-        InputError: The sensitivity is not in (0, 1], or no case is positive.
-
-    >>> scores, positive = np.array([0.9, 0.6, 0.2, 0.7]), np.array([True, True, True, False])
-    >>> float(fit_threshold(scores, positive, 0.6))
-    0.6
-    """
-    if not 0 < sensitivity <= 1:
-        raise InputError(f"sensitivity must be above 0, at most 1, got {sensitivity}")
-    if not positive.any():
-        raise InputError(f"none of {len(positive)} cases is positive: no threshold can be fitted")
-    rows = np.ones((1, len(scores))) if weights is None else weights
-    ranked = np.flatnonzero(positive)[np.argsort(-scores[positive], kind="stable")]
-    reached = np.cumsum(rows[:, ranked], axis=1)
-    total = reached[:, -1:]
-    first = (reached >= sensitivity * total - SLACK).argmax(axis=1)
-    value = np.where(total[:, 0] > 0, scores[ranked[first]], np.nan)
-    return value.reshape(()) if weights is None else value
-
-
-def rates(
-    flagged: Bool[np.ndarray, " n"],
-    positive: Bool[np.ndarray, " n"],
-    weights: Float[np.ndarray, "resamples n"] | None = None,
-) -> tuple[Float[np.ndarray, "*resamples"], Float[np.ndarray, "*resamples"]]:
-    """Sensitivity and specificity, per row of weights; NaN where there is no such case."""
-    rows = np.ones((1, len(flagged))) if weights is None else weights
-    both = [
-        _ratio(rows @ (right & of).astype(np.float64), rows @ of.astype(np.float64))
-        for right, of in ((flagged, positive), (~flagged, ~positive))
-    ]
-    sensitivity, specificity = (v.reshape(()) if weights is None else v for v in both)
-    return sensitivity, specificity
-
-
-def fit_screening(
-    predictions: Predictions, sensitivity: float = 0.92, *, n_boot: int = 2000, seed: int = 0
-) -> Screening:
-    """Fit the screening threshold on validation predictions, with its interval by lesion."""
-    known = labelled(predictions)
-    scores, positive = screening_scores(known.probs, known.codes), dangerous_cases(known)
-    threshold = fit_threshold(scores, positive, sensitivity)
-    weights = _resampled(known, n_boot, seed)
-    low, high = percentile_interval(fit_threshold(scores, positive, sensitivity, weights))
-    return Screening(threshold=float(threshold), low=low, high=high, wanted=sensitivity)
-
-
-def score_screening(
-    predictions: Predictions, screening: Screening, *, n_boot: int = 2000, seed: int = 0
-) -> dict[str, Estimate]:
-    """Sensitivity and specificity of a fitted threshold, with 95 % intervals by lesion."""
-    known = labelled(predictions)
-    flagged = screening_scores(known.probs, known.codes) >= screening.threshold
-    return _estimated_rates(known, flagged, n_boot, seed)
-
-
 def score_rule(
     predictions: Predictions, rule: Rule, *, n_boot: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
@@ -268,41 +240,18 @@ def score_rule(
     sure = replace(known, logits=np.eye(len(known.codes), dtype=np.float32)[answers])
     values, ends = score(sure).values, bootstrap(sure, n_boot=n_boot, seed=seed)
     flagged = dangerous(known.codes)[answers]
-    found = _estimated_rates(known, flagged, n_boot, seed)
+    found = estimated_rates(known, flagged, n_boot, seed)
     return {
         **{name: (values[name], *ends[name]) for name in values if "auroc" not in name},
         **{f"malignant_{name}": estimate for name, estimate in found.items()},
     }
 
 
-def dangerous(codes: tuple[str, ...]) -> Bool[np.ndarray, " classes"]:
-    """Which classes are malignant or pre-malignant."""
-    return np.array([code in MALIGNANT for code in codes])
-
-
-def dangerous_cases(predictions: Predictions) -> Bool[np.ndarray, " n"]:
-    """Which cases are truly malignant or pre-malignant; all must have a label."""
-    return np.asarray(dangerous(predictions.codes)[predictions.labels])
-
-
-def _estimated_rates(
-    known: Predictions, flagged: np.ndarray, n_boot: int, seed: int
-) -> dict[str, Estimate]:
-    positive = dangerous_cases(known)
-    once, drawn = (
-        rates(flagged, positive),
-        rates(flagged, positive, _resampled(known, n_boot, seed)),
-    )
+def _json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
     return {
-        name: (float(value), *percentile_interval(values))
-        for name, value, values in zip(("sensitivity", "specificity"), once, drawn, strict=True)
+        name: {
+            key: None if math.isnan(number) else number
+            for key, number in zip(("value", "low", "high"), estimate, strict=True)
+        }
+        for name, estimate in estimates.items()
     }
-
-
-def _resampled(known: Predictions, n_boot: int, seed: int) -> Float[np.ndarray, "n_boot n"]:
-    counts, member = draw_groups(known.groups, n_boot=n_boot, seed=seed)
-    return counts[:, member].astype(np.float64)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.asarray(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
