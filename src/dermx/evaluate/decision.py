@@ -31,6 +31,14 @@ from dermx.evaluate.screening import (
 from dermx.records import Predictions
 
 Decide = Literal["argmax", "balanced", "cost"]
+HEADLINE: Final = (
+    "balanced_accuracy_dermoscopic",
+    "balanced_accuracy",
+    "accuracy",
+    "macro_f1",
+    "malignant_sensitivity",
+    "malignant_specificity",
+)
 STRENGTHS: Final = tuple(i / 20 for i in range(31))  # 0 is argmax, 1 the whole prior, up to 1.5
 
 
@@ -78,6 +86,21 @@ class OperatingPoint:
                 **_json(self.screened),
             },
         }
+
+    def to_text(self) -> str:
+        """Return a heading and a line per figure, each with its interval."""
+        rule, screening = self.rule, self.screening
+        lines = [
+            f"decision rule {rule.decide} (strength {rule.strength:.2f}, miss {rule.miss:.2f}), "
+            f"fitted on {self.fitted_on} validation cases, on {self.cases} cases",
+            *(_line(name, self.scores[name]) for name in HEADLINE),
+            *(_line(name, self.scores[name]) for name in map("recall_{}".format, rule.codes)),
+            f"screening for mel, bcc, akiec, wanted sensitivity {screening.wanted:g}",
+            _line("threshold", screening.threshold_interval),
+            *(_line(name, estimate) for name, estimate in self.screened.items()),
+            "[low, high] is the 95 % bootstrap interval, lesions drawn with replacement.",
+        ]
+        return "\n".join(lines)
 
 
 def operating_point(
@@ -255,3 +278,8 @@ def _json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None
         }
         for name, estimate in estimates.items()
     }
+
+
+def _line(name: str, estimate: Estimate) -> str:
+    value, low, high = estimate
+    return f"  {name:<32}{value:.3f} [{low:.3f}, {high:.3f}]"
