@@ -20,6 +20,7 @@ Members = Float[np.ndarray, "members n classes"]  # logits
 Weights = Float[np.ndarray, " members"]  # sum 1, none negative
 Score = Callable[[Int[np.ndarray, " n"], Float[np.ndarray, "n classes"]], float]
 LARGEST: Final = 20  # picks of the greedy selection
+SMALLEST: Final = 0.01  # a fitted weight below this is not worth running a network for
 
 
 def combine(members: Members, weights: Weights) -> Float[np.ndarray, "n classes"]:
@@ -58,7 +59,7 @@ def fit_weights(members: Members, labels: Int[np.ndarray, " n"], *, steps: int =
     """Weights of the least class-balanced log loss: convex, so there is one answer.
 
     Exponentiated gradient descent from equal weights (Kivinen and Warmuth 1997), the step halved
-    whenever the loss would rise.
+    whenever the loss would rise. What ends below `SMALLEST` is set to 0.
     """
     _check(members, labels)
     members = members - members.mean(axis=2, keepdims=True)
@@ -75,7 +76,8 @@ def fit_weights(members: Members, labels: Int[np.ndarray, " n"], *, steps: int =
             weights, loss, rate = moved, fresh, rate * 1.2
         else:
             rate /= 2
-    return weights
+    weights = np.where(weights < SMALLEST, 0, weights)
+    return np.asarray(weights / weights.sum())
 
 
 def balanced_log_loss(
