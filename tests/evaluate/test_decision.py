@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
@@ -58,6 +58,7 @@ def two(benign: float, malignant: float) -> list[float]:
     return row
 
 
+@settings(deadline=None)  # whatever else the machine does
 @given(arrays(np.float64, (20, 8), elements=st.floats(0, 1)))
 def test_equal_costs_and_equal_shares_give_the_argmax(values: np.ndarray) -> None:
     costs = cost_matrix(np.ones(8), CODES)
@@ -67,6 +68,7 @@ def test_equal_costs_and_equal_shares_give_the_argmax(values: np.ndarray) -> Non
     assert len(set(weights)) == 1
 
 
+@settings(deadline=None)  # whatever else the machine does
 @given(
     arrays(np.int64, (20, 8), elements=st.integers(0, 1000)),
     arrays(np.int64, (8, 8), elements=st.integers(0, 9)),

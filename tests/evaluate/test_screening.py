@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
@@ -67,6 +67,7 @@ def test_a_threshold_by_hand() -> None:
     assert (sensitivity, specificity) == (0.75, 0.5)
 
 
+@settings(deadline=None)  # whatever else the machine does
 @given(
     arrays(np.int64, 40, elements=st.integers(0, 9)),
     arrays(np.bool_, 40),
@@ -85,6 +86,7 @@ def test_a_threshold_is_the_point_of_scikit_learn_s_curve(
     assert sensitivity >= wanted - 1e-12
 
 
+@settings(deadline=None)  # whatever else the machine does
 @given(
     arrays(np.int64, 30, elements=st.integers(0, 6)),
     arrays(np.bool_, 30),
