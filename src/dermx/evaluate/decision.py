@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dermx.errors import InputError
+from dermx.evaluate.ensemble import balanced_log_loss
 from dermx.evaluate.intervals import bootstrap
-from dermx.evaluate.metrics import balanced_accuracy, confusion_matrix, labelled, score
+from dermx.evaluate.metrics import labelled, score
 from dermx.evaluate.screening import (
     Estimate,
     Screening,
@@ -133,8 +134,8 @@ def fit_rule(predictions: Predictions, decide: Decide, *, sensitivity: float = 0
 
     Args:
         predictions: Of cases that neither trained the model nor will score it.
-        decide: "argmax" fits nothing; "balanced" the strength of the correction for class shares,
-            by balanced accuracy over all classes; "cost" also the factor on misses.
+        decide: "argmax" fits nothing; "balanced" the strength of the correction for class shares;
+            "cost" also the factor on misses.
         sensitivity: For "cost": share of malignant or pre-malignant cases answered as one of
             those, at least.
 
@@ -205,18 +206,20 @@ def prior_weights(
 
 
 def fit_strength(probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> float:
-    """Strength of `prior_weights` with the best balanced accuracy; the smallest of equals.
+    """Strength of `prior_weights` with the least class-balanced log loss; the smallest of equals.
 
-    One number is fitted, not one per class: the rarest class has about ten validation cases.
+    One number is fitted, not one per class, for the rarest class has about ten validation cases;
+    and by log loss, because balanced accuracy jumps when one of those turns, and its best strength
+    with it.
     """
     classes = probs.shape[1]
     shares = np.bincount(labels, minlength=classes) / len(labels)
+    logs = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
 
-    def quality(strength: float) -> float:
-        answers = (probs * prior_weights(shares, strength)).argmax(axis=1)
-        return float(balanced_accuracy(confusion_matrix(labels, answers, classes)))
+    def loss(strength: float) -> float:
+        return balanced_log_loss(labels, logs + np.log(prior_weights(shares, strength)))
 
-    return max(STRENGTHS, key=quality)
+    return min(STRENGTHS, key=loss)
 
 
 def fit_miss(
