@@ -175,6 +175,14 @@ class Part(StrEnum):
     test = "test"
 
 
+class Decide(StrEnum):
+    """How probabilities become an answer."""
+
+    argmax = "argmax"
+    balanced = "balanced"
+    cost = "cost"
+
+
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
@@ -190,6 +198,13 @@ def evaluate(
         bool,
         typer.Option("--stress", help="Also score changed pictures: colour, light, blur, framing."),
     ] = False,
+    decide: Annotated[
+        Decide | None,
+        typer.Option(help="Fit this rule and a screening threshold on val; score them, too."),
+    ] = None,
+    sensitivity: Annotated[
+        float, typer.Option(help="With --decide: wanted for mel, bcc and akiec.")
+    ] = 0.92,
 ) -> None:
     """Score a trained model: accuracy, recall and F1 per class, with 95 % intervals by lesion."""
     from dermx.cli.progress import track
@@ -201,11 +216,87 @@ def evaluate(
         isic_truth=isic_truth,
         images=images,
         stressed=stress,
+        decide=None if decide is None else decide.value,
+        sensitivity=sensitivity,
         track=track,
         say=typer.echo,
     )
     typer.echo((report.parent / "classification_report.txt").read_text(encoding="utf-8"))
     typer.echo(f"report: {report}")
+
+
+@app.command()
+def crossval(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the folds and results.")],
+    folds: Annotated[int | None, typer.Option(help="How many. [5]")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Deal the test part into the folds, too.")
+    ] = False,
+    ham10000: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="HAM10000: metadata and pictures.")
+    ] = None,
+    acne: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="DermNet's acne class, or one above it.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="Settings; see configs/.")
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Starting weights, safetensors; else timm downloads."),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep each fold's decoded pictures here."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on; keep finished folds.")] = False,
+) -> None:
+    """Train and test K times on folds by lesion: mean, spread, and out-of-fold predictions."""
+    from dermx.cli.progress import track
+    from dermx.config import load_config
+    from dermx.workflow import crossval_run
+
+    report = crossval_run(
+        out,
+        folds=folds,
+        whole=whole,
+        ham10000=ham10000,
+        acne=acne,
+        config=None if config is None else load_config(config),
+        init=init,
+        resume=resume,
+        cache=cache,
+        track=track,
+        say=typer.echo,
+    )
+    typer.echo(f"predictions: {out / 'predictions.npz'}")
+    typer.echo(f"report: {report}")
+
+
+class Weighting(StrEnum):
+    """How the members of an ensemble are weighted."""
+
+    greedy = "greedy"
+    fitted = "fitted"
+    equal = "equal"
+
+
+@app.command()
+def ensemble(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders written by `dermx train`.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="New folder; evaluate it as a run.")],
+    weights: Annotated[
+        Weighting, typer.Option(help="Picked or fitted on their validation part, or equal.")
+    ] = Weighting.greedy,
+) -> None:
+    """Make one model of several, also of different architectures: the mean of their logits."""
+    from dermx.cli.progress import track
+    from dermx.workflow import ensemble_run
+
+    bundle = ensemble_run(runs, out, weights=weights.value, track=track, say=typer.echo)
+    typer.echo(f"model: {bundle}")
 
 
 @app.command()

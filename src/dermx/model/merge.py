@@ -1,0 +1,122 @@
+"""How do several models become one? Their networks side by side in one file, one linear layer.
+
+The feature maps are stacked by channel, and the linear layer is each member's, times its weight:
+its logits are the weighted mean of the members' logits, and its class maps that of their class
+maps. So an ensemble is a bundle like any other, and everything that reads bundles works.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from dermx.errors import BundleError, MissingExtraError
+from dermx.model.bundle import Bundle
+from dermx.model.runtime import FEATURES, INPUT, MAP, Session
+
+
+class Merged(NamedTuple):
+    """What `write_bundle` takes of a network."""
+
+    network: bytes  # ONNX
+    weight: Float32[np.ndarray, "classes c"]
+    bias: Float32[np.ndarray, " classes"]
+
+
+def merge(bundles: Sequence[Bundle], weights: Float[np.ndarray, " members"]) -> Merged:
+    """Make one network of several, also of different architectures.
+
+    Args:
+        bundles: Made for the same inputs and classes.
+        weights: Of the members' logits; a member with weight 0 is left out.
+
+    Raises:
+        BundleError: The members differ in classes, preprocessing, map size or ONNX version.
+        MissingExtraError: The package onnx is not installed.
+    """
+    kept = [(b, float(w)) for b, w in zip(bundles, weights, strict=True) if w != 0]
+    if not kept:
+        raise BundleError(f"none of {len(bundles)} models has a weight above 0")
+    _check_alike([bundle for bundle, _ in kept])
+    return Merged(
+        network=_side_by_side([bundle for bundle, _ in kept]),
+        weight=np.concatenate([w * bundle.weight for bundle, w in kept], axis=1, dtype=np.float32),
+        bias=np.asarray(sum(w * bundle.bias for bundle, w in kept), np.float32),
+    )
+
+
+def _side_by_side(bundles: Sequence[Bundle]) -> bytes:
+    try:
+        import onnx
+        from onnx import TensorProto, compose, helper
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("making one model of several", "train") from error
+    members = [
+        compose.add_prefix(onnx.load_model(bundle.network), f"member{i}/")
+        for i, bundle in enumerate(bundles)
+    ]
+    opsets = {tuple(sorted((o.domain, o.version) for o in m.opset_import)) for m in members}
+    if len(opsets) > 1:
+        raise BundleError(f"the models use different ONNX operators, {opsets}; export them again")
+    nodes = [
+        node
+        for i, member in enumerate(members)
+        for node in (
+            helper.make_node("Identity", [INPUT], [f"member{i}/{INPUT}"]),
+            *member.graph.node,
+        )
+    ]
+    nodes += [
+        helper.make_node(
+            "Concat", [f"member{i}/{name}" for i in range(len(members))], [name], axis=1
+        )
+        for name in (MAP, FEATURES)
+    ]
+    c = sum(bundle.weight.shape[1] for bundle in bundles)
+    graph = helper.make_graph(
+        nodes,
+        "ensemble",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 3, None, None])],
+        [
+            helper.make_tensor_value_info(MAP, TensorProto.FLOAT, ["n", c, None, None]),
+            helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["n", c]),
+        ],
+        initializer=[tensor for member in members for tensor in member.graph.initializer],
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=members[0].opset_import,
+        ir_version=max(member.ir_version for member in members),
+    )
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def _check_alike(bundles: Sequence[Bundle]) -> None:
+    """Raise where the members need different inputs or give maps that can't be stacked."""
+    first = bundles[0]
+    expected = _map_size(first)
+    for other in bundles[1:]:
+        if other.codes != first.codes:
+            raise BundleError(f"{other.folder} answers {other.codes}, {first.folder} {first.codes}")
+        ours, theirs = asdict(first.preprocess), asdict(other.preprocess)
+        if apart := [name for name in ours if ours[name] != theirs[name]]:
+            name = apart[0]
+            raise BundleError(
+                f"{first.folder} and {other.folder} differ in preprocess.{name}: {ours[name]} and "
+                f"{theirs[name]}; members of one model need the same inputs"
+            )
+        if (found := _map_size(other)) != expected:
+            raise BundleError(
+                f"{first.folder} gives maps of {expected}, {other.folder} of {found} cells; "
+                "only maps of one size can be stacked"
+            )
+
+
+def _map_size(bundle: Bundle) -> tuple[int, int]:
+    side = bundle.preprocess.image_size
+    maps, _ = Session(bundle, threads=1).run(np.zeros((1, side, side, 3), np.uint8))
+    height, width = maps.shape[2:]
+    return height, width

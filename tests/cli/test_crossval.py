@@ -1,0 +1,217 @@
+"""Cross-validate, combine and decide from the command line, on drawn pictures."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs dermx[train]")
+
+from dermx.assess import load_model  # noqa: E402
+from dermx.cli.main import main  # noqa: E402
+from dermx.config import Config, PreprocessConfig, TrainConfig  # noqa: E402
+from dermx.data.phantom import write_dataset  # noqa: E402
+from dermx.diagnoses import CODES  # noqa: E402
+from dermx.evaluate.decision import Decide  # noqa: E402
+from dermx.evaluate.metrics import score  # noqa: E402
+from dermx.model.bundle import load_bundle  # noqa: E402
+from dermx.records import Predictions  # noqa: E402
+from dermx.runs import read_parts  # noqa: E402
+from dermx.workflow import crossval_run, ensemble_run, evaluate_run, train_run  # noqa: E402
+
+pytestmark = pytest.mark.slow
+torch.set_num_threads(1)
+
+FIGURES = "evaluation/test"
+
+
+def settings(architecture: str = "test_efficientnet") -> Config:
+    return Config(
+        preprocess=PreprocessConfig(image_size=64),
+        train=TrainConfig(
+            architecture=architecture, epochs=2, batch_size=16, learning_rate=3e-3, ema_decay=0.5
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    write_dataset(folder, 10, size=(75, 100))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folds(folder: Path) -> Path:
+    """Two folds, of which the second was interrupted before its first epoch ended."""
+    out = folder / "crossval"
+
+    def stop_in_fold_2(line: str) -> None:
+        if line.startswith("fold-2"):
+            raise KeyboardInterrupt
+
+    data = {"ham10000": folder / "ham10000", "acne": folder / "dermnet"}
+    with pytest.raises(KeyboardInterrupt):
+        crossval_run(out, folds=2, **data, config=settings(), pretrained=False, say=stop_in_fold_2)
+    assert (out / "fold-1" / "bundle").exists()
+    before = (out / "fold-1" / "best.safetensors").stat().st_mtime_ns
+    said: list[str] = []
+    crossval_run(out, resume=True, pretrained=False, say=said.append)
+    assert "fold-1 of 2: done" in said
+    assert (out / "fold-1" / "best.safetensors").stat().st_mtime_ns == before
+    return out
+
+
+@pytest.fixture(scope="module")
+def members(folder: Path) -> list[Path]:
+    runs = [folder / name for name in ("test_efficientnet", "test_resnet")]
+    for run in runs:
+        train_run(
+            run,
+            ham10000=folder / "ham10000",
+            acne=folder / "dermnet",
+            config=settings(run.name),
+            pretrained=False,
+        )
+    return runs
+
+
+def test_every_case_is_answered_once_by_the_fold_that_had_not_seen_it(folds: Path) -> None:
+    whole, parts = Predictions.load(folds / "predictions.npz"), read_parts(folds)
+    assert Counter(whole.images) == Counter(case.image for case in parts["train"])
+    assert not {case.image for case in parts["test"]} & set(whole.images)
+    for i in (1, 2):
+        run = folds / f"fold-{i}"
+        own = Predictions.load(run / FIGURES / "predictions.npz")
+        inside = read_parts(run)
+        assert set(own.images) == {case.image for case in inside["test"]}
+        seen = {case.group for part in ("train", "val") for case in inside[part]}
+        assert not seen & set(own.groups)
+        at = [list(whole.images).index(image) for image in own.images]
+        np.testing.assert_array_equal(whole.logits[at], own.logits)
+
+
+def test_mean_and_spread_are_those_of_the_folds(folds: Path) -> None:
+    content = json.loads((folds / "crossval.json").read_text())
+    each = [
+        score(Predictions.load(folds / f"fold-{i}" / FIGURES / "predictions.npz"))["accuracy"]
+        for i in (1, 2)
+    ]
+    row = content["scores"]["accuracy"]
+    assert content["folds"] == 2
+    assert row["folds"] == pytest.approx(each)
+    assert row["mean"] == pytest.approx(np.mean(each))
+    assert row["sd"] == pytest.approx(np.std(each, ddof=1))
+    report = json.loads((folds / "evaluation" / "out-of-fold" / "metrics.json").read_text())
+    assert report["cases"] == len(read_parts(folds)["train"])
+
+
+def test_the_folds_models_are_one_that_is_scored_on_what_no_fold_saw(folds: Path) -> None:
+    assert main(["evaluate", str(folds)]) == 0
+    scored = Predictions.load(folds / FIGURES / "predictions.npz")
+    assert set(scored.images) == {case.image for case in read_parts(folds)["test"]}
+    assert load_bundle(folds / "bundle").architecture == "2 x test_efficientnet"
+
+
+def test_a_cross_validation_is_neither_overwritten_nor_resumed_otherwise(
+    folds: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["crossval", "--out", str(folds), "--ham10000", str(folder / "ham10000")]
+    assert main(words) == 2
+    assert "holds a run; go on with --resume" in capsys.readouterr().err
+    assert main([*words, "--resume", "--folds", "3"]) == 2
+    assert "was started with other settings or 2 folds" in capsys.readouterr().err
+    other = folder / "other.toml"
+    other.write_text("[train]\nepochs = 3\n")
+    assert main([*words, "--resume", "--config", str(other)]) == 2
+    assert "was started with other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weights", ["greedy", "fitted", "equal"])
+def test_an_ensemble_is_a_run_and_a_model_like_any_other(
+    members: list[Path], tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "both"
+    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", weights]
+    assert main(words) == 0
+    assert "of the members" in capsys.readouterr().out
+    content = json.loads((out / "ensemble.json").read_text())
+    shares = [row["weight"] for row in content["members"]]
+    assert sum(shares) == pytest.approx(1)
+    if weights == "equal":
+        assert shares == [0.5, 0.5]
+    if weights == "greedy":
+        alone = [row["val_balanced_accuracy"] for row in content["members"]]
+        assert content["val_balanced_accuracy"] >= max(alone)
+    assert main(["evaluate", str(out)]) == 0
+    for run in members:
+        assert main(["evaluate", str(run)]) == 0
+    said = [Predictions.load(run / FIGURES / "predictions.npz") for run in [out, *members]]
+    expected = sum(share * one.logits for share, one in zip(shares, said[1:], strict=True))
+    np.testing.assert_allclose(said[0].logits, expected, atol=1e-4)
+    picture = read_parts(out)["test"][0].path
+    answer = load_model(out / "bundle").assess(picture)
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert answer.heatmap().shape == answer.size
+
+
+def test_an_ensemble_of_one_is_the_member(members: list[Path], tmp_path: Path) -> None:
+    ensemble_run(members[:1], tmp_path / "one")
+    evaluate_run(tmp_path / "one")
+    evaluate_run(members[0])
+    one, member = (
+        Predictions.load(run / FIGURES / "predictions.npz")
+        for run in (tmp_path / "one", members[0])
+    )
+    np.testing.assert_array_equal(one.logits, member.logits)
+
+
+def test_what_any_member_was_trained_on_tests_no_ensemble(
+    folds: Path, members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = [str(folds / "fold-1"), str(folds / "fold-2")]
+    assert main(["ensemble", *mixed, "--out", str(tmp_path / "a")]) == 2
+    assert "share no validation case; weigh them equally" in capsys.readouterr().err
+    words = ["ensemble", *mixed, str(members[0]), "--out", str(tmp_path / "b")]
+    assert main([*words, "--weights", "equal"]) == 0
+    tested = {case.image for case in read_parts(tmp_path / "b")["test"]}
+    assert tested
+    for run in map(Path, [*mixed, members[0]]):
+        parts = read_parts(run)
+        assert not tested & {c.image for part in ("train", "val") for c in parts[part]}
+    assert main(words) == 2
+    assert "is not empty; choose another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("decide", ["argmax", "balanced", "cost"])
+def test_a_decision_rule_is_fitted_on_val_and_scored_on_test(
+    members: list[Path], decide: Decide, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = members[0]
+    words = ["evaluate", str(run), "--decide", decide, "--sensitivity", "0.8"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert f"test: decision rule {decide}" in said
+    content = json.loads((run / FIGURES / f"decision_{decide}.json").read_text())
+    parts = read_parts(run)
+    assert content["fitted_on"] == len(parts["val"])
+    assert content["cases"] == len(parts["test"])
+    assert content["codes"] == list(CODES)
+    assert main([*words, "--on", "val"]) == 0
+    on_val = json.loads((run / "evaluation/val" / f"decision_{decide}.json").read_text())
+    assert on_val["cost"] == content["cost"]
+    assert on_val["screening"]["sensitivity"]["value"] >= 0.8
+    if decide == "cost":
+        assert on_val["scores"]["malignant_sensitivity"]["value"] >= 0.8
+    if decide == "argmax":
+        plain = json.loads((run / FIGURES / "metrics.json").read_text())["scores"]["accuracy"]
+        assert content["scores"]["accuracy"] == pytest.approx(plain)
+
+
+def test_without_a_validation_part_no_rule_is_fitted(
+    folds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(folds), "--decide", "balanced"]) == 2
+    assert "has no validation part to fit a decision rule on" in capsys.readouterr().err

@@ -1,0 +1,228 @@
+"""Rules agree with numbers worked by hand, with scikit-learn, and keep what they promise."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn import metrics as sk
+
+from dermx.diagnoses import CODES
+from dermx.errors import InputError
+from dermx.evaluate.decision import (
+    Rule,
+    cost_matrix,
+    fit_rule,
+    fit_strength,
+    least_cost,
+    operating_point,
+    prior_weights,
+    score_rule,
+)
+from dermx.evaluate.intervals import bootstrap
+from dermx.evaluate.metrics import score
+from dermx.evaluate.screening import dangerous, dangerous_cases, fit_screening
+from dermx.records import Predictions
+
+SHARES = np.array([0.6, 0.11, 0.1, 0.06, 0.05, 0.03, 0.02, 0.03])
+MEL, NV = CODES.index("mel"), CODES.index("nv")
+
+
+def predicted(labels: np.ndarray, probs: np.ndarray) -> Predictions:
+    n = len(labels)
+    return Predictions(
+        images=[f"i{i}" for i in range(n)],
+        groups=[f"g{i // 2}" for i in range(n)],
+        labels=np.asarray(labels),
+        logits=np.log(probs).astype(np.float32),
+        features=np.zeros((n, 1), np.float32),
+    )
+
+
+def calibrated(seed: int, n: int = 4000) -> Predictions:
+    """Draw cases whose truth is drawn from their stated probabilities, with unequal classes."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(8, n, p=SHARES)
+    seen = np.eye(8)[truth] * 1.5 + rng.normal(size=(n, 8))
+    logits = 1.5 * seen + np.log(SHARES)  # the posterior of this mixture of normals
+    return predicted(truth, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def two(benign: float, malignant: float) -> list[float]:
+    """Probabilities of a case between nv and mel alone."""
+    row = [0.0] * 8
+    row[NV], row[MEL] = benign, malignant
+    return row
+
+
+@settings(deadline=None)  # whatever else the machine does
+@given(arrays(np.float64, (20, 8), elements=st.floats(0, 1)))
+def test_equal_costs_and_equal_shares_give_the_argmax(values: np.ndarray) -> None:
+    costs = cost_matrix(np.ones(8), CODES)
+    np.testing.assert_array_equal(least_cost(values, costs), values.argmax(axis=1))
+    weights = prior_weights(np.full(8, 1 / 8))
+    np.testing.assert_allclose(weights, 1)
+    assert len(set(weights)) == 1
+
+
+@settings(deadline=None)  # whatever else the machine does
+@given(
+    arrays(np.int64, (20, 8), elements=st.integers(0, 1000)),
+    arrays(np.int64, (8, 8), elements=st.integers(0, 9)),
+)
+def test_the_answer_has_no_dearer_rival_and_scale_does_not_matter(
+    cells: np.ndarray, cost: np.ndarray
+) -> None:
+    answers, expected = least_cost(cells, cost), cells @ cost  # whole numbers: no rounding
+    np.testing.assert_array_equal(expected[np.arange(20), answers], expected.min(axis=1))
+    np.testing.assert_array_equal(answers, least_cost(cells * 4, cost * 8))
+    per_truth = np.arange(8)[:, None]  # what is lost whatever the answer
+    np.testing.assert_array_equal(answers, least_cost(cells, cost + per_truth))
+
+
+def test_a_missed_melanoma_at_nine_times_the_cost_is_answered_from_one_tenth_on() -> None:
+    cost = cost_matrix(np.ones(8), CODES, miss=9)
+    assert cost[MEL, NV] == 9
+    assert cost[NV, MEL] == cost[MEL, CODES.index("bcc")] == 1
+    assert not cost.diagonal().any()
+    probs = np.array([two(0.91, 0.09), two(0.89, 0.11)])
+    np.testing.assert_array_equal(least_cost(probs, cost), [NV, MEL])
+
+
+def test_weights_are_inverse_shares_and_an_absent_class_is_left_alone() -> None:
+    weights = prior_weights(np.array([0.9, 0.1, 0.0]))
+    assert weights[1] / weights[0] == pytest.approx(9)
+    assert weights[0] * weights[1] == pytest.approx(1)
+    assert weights[2] == 1
+    np.testing.assert_array_equal(prior_weights(np.array([0.9, 0.1, 0.0]), 0), 1)
+    half = prior_weights(np.array([0.9, 0.1]), 0.5)
+    assert half[1] / half[0] == pytest.approx(3)
+
+
+def test_of_calibrated_probabilities_about_the_whole_prior_is_taken_out() -> None:
+    case = calibrated(0, 20_000)
+    assert fit_strength(case.probs, case.labels) == pytest.approx(1, abs=0.1)
+    fitted = fit_rule(case, "balanced")
+    fresh = calibrated(1, 20_000)
+    answers = fitted.answers(fresh.probs)
+    plain = sk.balanced_accuracy_score(fresh.labels, fresh.probs.argmax(axis=1))
+    assert sk.balanced_accuracy_score(fresh.labels, answers) > plain + 0.05
+
+
+def test_of_probabilities_that_are_balanced_already_nothing_is_taken_out() -> None:
+    case = calibrated(2, 20_000)
+    level = case.probs / SHARES
+    assert fit_strength(level / level.sum(axis=1, keepdims=True), case.labels) <= 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_strength_has_the_least_balanced_loss_where_it_was_fitted(seed: int) -> None:
+    case = calibrated(seed, 300)
+    shares = np.bincount(case.labels, minlength=8) / 300
+
+    def loss(strength: float) -> float:
+        moved = case.probs * prior_weights(shares, strength)
+        moved /= moved.sum(axis=1, keepdims=True)
+        return float(sk.log_loss(case.labels, moved, sample_weight=1 / shares[case.labels]))
+
+    fitted = fit_strength(case.probs, case.labels)
+    assert loss(fitted) <= min(map(loss, np.arange(0, 1.55, 0.05))) + 1e-12
+
+
+def test_with_equal_class_counts_nothing_is_taken_out() -> None:
+    case = calibrated(13, 4000)
+    few = min(np.bincount(case.labels))
+    even = case.select(np.concatenate([np.flatnonzero(case.labels == k)[:few] for k in range(8)]))
+    rule = fit_rule(even, "balanced")
+    assert rule.strength == 0
+    np.testing.assert_array_equal(rule.answers(even.probs), even.probs.argmax(axis=1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("wanted", [0.5, 0.92, 1.0])
+def test_a_cost_rule_answers_enough_dangerous_cases_as_dangerous(seed: int, wanted: float) -> None:
+    case = calibrated(seed, 300)
+    rule = fit_rule(case, "cost", sensitivity=wanted)
+    danger, truth = dangerous(CODES), dangerous_cases(case)
+
+    def found(miss: float) -> float:
+        weights = prior_weights(np.bincount(case.labels, minlength=8) / 300, rule.strength)
+        answers = least_cost(case.probs, cost_matrix(weights, CODES, miss))
+        return float(danger[answers][truth].mean())
+
+    assert danger[rule.answers(case.probs)][truth].mean() == found(rule.miss) >= wanted
+    if rule.miss > 1:  # and no larger factor than needed
+        assert found(rule.miss * 0.999) < wanted
+
+
+def test_argmax_scores_as_ever() -> None:
+    case = calibrated(6, 400)
+    ours, plain = score_rule(case, fit_rule(case, "argmax"), n_boot=50), score(case)
+    ends = bootstrap(case, n_boot=50)
+    for name in plain.values:
+        if "auroc" not in name:
+            assert ours[name] == pytest.approx((plain[name], *ends[name]), nan_ok=True), name
+    assert ours.keys() >= {"balanced_accuracy_dermoscopic", "macro_f1", "recall_mel"}
+    flagged = dangerous(CODES)[case.probs.argmax(axis=1)]
+    value, low, high = ours["malignant_sensitivity"]
+    assert value == sk.recall_score(dangerous_cases(case), flagged)
+    assert low < value < high
+    assert ours["malignant_specificity"][0] == sk.recall_score(~dangerous_cases(case), ~flagged)
+
+
+def test_a_rule_is_scored_by_its_own_answers() -> None:
+    case = calibrated(7, 400)
+    rule = fit_rule(case, "cost", sensitivity=0.95)
+    ours = score_rule(case, rule, n_boot=20)
+    answers = rule.answers(case.probs)
+    assert ours["balanced_accuracy"][0] == pytest.approx(
+        sk.balanced_accuracy_score(case.labels, answers)
+    )
+    assert ours["recall_mel"][0] == pytest.approx((answers[case.labels == MEL] == MEL).mean())
+    assert ours["malignant_sensitivity"][0] >= 0.95
+
+
+def test_cases_without_a_label_change_nothing() -> None:
+    case = calibrated(8, 400)
+    more = replace(case, labels=np.where(np.arange(400) < 300, case.labels, -1))
+    known = case.select(np.arange(300))
+    assert fit_screening(more, 0.9, n_boot=20) == fit_screening(known, 0.9, n_boot=20)
+    for decide in ("argmax", "balanced", "cost"):
+        np.testing.assert_array_equal(fit_rule(more, decide).cost, fit_rule(known, decide).cost)
+
+
+def test_wrong_requests_are_refused() -> None:
+    case = calibrated(9, 200)
+    benign = case.select(~dangerous_cases(case))
+    with pytest.raises(InputError, match=r"sensitivity must be above 0, at most 1, got 92"):
+        fit_screening(case, 92)
+    with pytest.raises(InputError, match=rf"none of {len(benign.labels)} cases is positive"):
+        fit_rule(benign, "cost")
+    with pytest.raises(InputError, match=r"8 classes need a square of costs, got \(7, 7\)"):
+        least_cost(case.probs, np.ones((7, 7)))
+    rule = Rule(decide="argmax", codes=CODES[::-1], cost=cost_matrix(np.ones(8), CODES[::-1]))
+    with pytest.raises(InputError, match=r"the rule is for acne, df, .* the predictions for nv"):
+        score_rule(case, rule)
+
+
+def test_an_operating_point_is_fitted_on_one_part_and_scored_on_another() -> None:
+    fitting, scored = calibrated(10, 500), calibrated(11, 300)
+    point = operating_point(fitting, scored, "balanced", sensitivity=0.9, n_boot=20)
+    assert (point.fitted_on, point.cases) == (500, 300)
+    assert point.rule.strength == fit_rule(fitting, "balanced").strength
+    assert point.screening == fit_screening(fitting, 0.9, n_boot=20)
+    assert point.scores["accuracy"] == score_rule(scored, point.rule, n_boot=20)["accuracy"]
+    content = json.loads(json.dumps(point.to_dict(), allow_nan=False))
+    value, low, high = point.screened["specificity"]
+    assert content["screening"]["specificity"] == {"value": value, "low": low, "high": high}
+    assert content["decide"] == "balanced"
+
+
+def test_a_number_that_is_undefined_is_null_in_json() -> None:
+    fitting = calibrated(12, 500)
+    scored = fitting.select(fitting.labels != CODES.index("df"))
+    content = operating_point(fitting, scored, "argmax", n_boot=5).to_dict()
+    assert content["scores"]["recall_df"] == {"value": None, "low": None, "high": None}
