@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from dermx.config import PreprocessConfig
 from dermx.diagnoses import CODES
 from dermx.model.bundle import Bundle, write_bundle
 
 REPOSITORY = Path(__file__).parents[1]
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
