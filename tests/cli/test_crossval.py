@@ -19,7 +19,9 @@ from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.runs import read_parts  # noqa: E402
-from dermx.workflow import crossval_run, ensemble_run, evaluate_run, train_run  # noqa: E402
+from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
+from dermx.workflow.evaluation import evaluate_run  # noqa: E402
+from dermx.workflow.training import train_run  # noqa: E402
 
 pytestmark = pytest.mark.slow
 torch.set_num_threads(1)

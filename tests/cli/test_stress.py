@@ -15,7 +15,7 @@ from dermx.diagnoses import DERMOSCOPIC
 from dermx.model.bundle import Bundle
 from dermx.records import Predictions
 from dermx.runs import read_parts, start_run
-from dermx.workflow import load_cases
+from dermx.workflow.training import load_cases
 
 
 def silent(_: str) -> None:

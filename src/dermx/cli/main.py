@@ -140,7 +140,7 @@ def train(
     """Train a model; RUN then holds everything the result depends on."""
     from dermx.cli.progress import track
     from dermx.config import load_config
-    from dermx.workflow import train_run
+    from dermx.workflow.training import train_run
 
     saved = out / "config.json"
     settings = load_config(saved if config is None and resume and saved.is_file() else config)
@@ -208,7 +208,7 @@ def evaluate(
 ) -> None:
     """Score a trained model: accuracy, recall and F1 per class, with 95 % intervals by lesion."""
     from dermx.cli.progress import track
-    from dermx.workflow import evaluate_run
+    from dermx.workflow.evaluation import evaluate_run
 
     report = evaluate_run(
         run,
@@ -254,7 +254,7 @@ def crossval(
     """Train and test K times on folds by lesion: mean, spread, and out-of-fold predictions."""
     from dermx.cli.progress import track
     from dermx.config import load_config
-    from dermx.workflow import crossval_run
+    from dermx.workflow.combining import crossval_run
 
     report = crossval_run(
         out,
@@ -293,7 +293,7 @@ def ensemble(
 ) -> None:
     """Make one model of several, also of different architectures: the mean of their logits."""
     from dermx.cli.progress import track
-    from dermx.workflow import ensemble_run
+    from dermx.workflow.combining import ensemble_run
 
     bundle = ensemble_run(runs, out, weights=weights.value, track=track, say=typer.echo)
     typer.echo(f"model: {bundle}")
@@ -305,7 +305,7 @@ def export(
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder of the model to deploy.")],
 ) -> None:
     """Write the model to deploy: ONNX, checked against PyTorch on real pictures."""
-    from dermx.workflow import export_run
+    from dermx.workflow.training import export_run
 
     typer.echo(f"model: {export_run(run, out, say=typer.echo)}")
 
@@ -321,7 +321,7 @@ def check(
     config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings.")] = None,
 ) -> None:
     """Verify the shipped model, settings, data and devices before a long run."""
-    from dermx.workflow import check_setup
+    from dermx.workflow.training import check_setup
 
     check_setup(ham10000=ham10000, acne=acne, config=config, say=typer.echo)
 

@@ -1,0 +1,290 @@
+"""Several models: one per fold, and several as one."""
+
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dermx.config import Config, load_config
+from dermx.data.split import (
+    PARTS,
+)
+from dermx.errors import BundleError, ConfigError, DataError, InputError
+from dermx.evaluate.ensemble import combine, fit_weights, select_greedy, stacked
+from dermx.evaluate.metrics import score
+from dermx.model.bundle import Bundle, load_bundle, write_bundle
+from dermx.model.card import model_card
+from dermx.predict import predict_cases
+from dermx.records import Case
+from dermx.runs import (
+    read_facts,
+    read_parts,
+    start_run,
+)
+
+if TYPE_CHECKING:
+    from dermx.train.loop import Track
+from dermx.workflow.evaluation import predictions_of, write_json
+from dermx.workflow.training import is_started, load_cases, score_logits, train_run
+
+Weighting = Literal["greedy", "fitted", "equal"]
+Say = Callable[[str], None]
+
+
+def crossval_run(
+    out: Path,
+    *,
+    folds: int | None = None,
+    whole: bool = False,
+    ham10000: Path | None = None,
+    acne: Path | None = None,
+    config: Config | None = None,
+    init: Path | None = None,
+    pretrained: bool = True,
+    resume: bool = False,
+    cache: Path | None = None,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Train and test K times on folds by lesion; each fold is a run in `out/fold-<i>`.
+
+    Beside them `out` then holds `predictions.npz`, every case's answer by the model that had not
+    seen its lesion, a report of these, `crossval.json` with mean and spread over the folds, and
+    `bundle/`, the folds' models as one, to be evaluated on the test part that no fold has seen.
+
+    Args:
+        out: Folder of the cross-validation.
+        folds: How many, 5 when None; when resuming, as started.
+        whole: Deal the test part into the folds, too; else no fold sees it.
+        ham10000: Folder of HAM10000; not needed to resume.
+        acne: Folder of DermNet's acne class; not needed to resume.
+        config: All settings; when resuming, those of the start if None.
+        init: Starting weights, safetensors; downloaded by timm when None.
+        pretrained: Start at random instead of downloading when False.
+        resume: Go on: finished folds are kept, the one that was interrupted goes on.
+        cache: Keep each fold's decoded pictures in a folder of its own here.
+        track: Shows progress within an epoch.
+        say: Shows one line per step.
+
+    Returns:
+        The page of the out-of-fold report.
+
+    Raises:
+        ConfigError: As `train_run`; or another number of folds is asked for than was started.
+        DataError: The pictures are not as promised.
+        MissingExtraError: PyTorch and its companions are not installed.
+    """
+    started = is_started(out, resume=resume, given=ham10000 is not None or acne is not None)
+    from accelerate import PartialState
+
+    from dermx.train.crossval import fold_parts
+
+    main = PartialState().is_main_process
+    say = say if main else silent
+    if started:
+        config = load_config(out / "config.json") if config is None else config
+        runs = sorted(out.glob("fold-*"), key=lambda run: int(run.name.removeprefix("fold-")))
+        if config != load_config(out / "config.json") or folds not in (None, len(runs)):
+            raise ConfigError(f"{out} was started with other settings or {len(runs)} folds")
+    else:
+        parts, config = load_cases(ham10000, acne, say=say), config or Config()
+        cases = [case for part in PARTS for case in parts[part] if whole or part != "test"]
+        by_fold = fold_parts(cases, 5 if folds is None else folds)
+        runs = [out / f"fold-{i + 1}" for i in range(len(by_fold))]
+        if main:
+            for run, inside in zip(runs, by_fold, strict=True):
+                start_run(run, inside, config, init)
+            unseen = [] if whole else parts["test"]
+            start_run(out, {"train": cases, "val": [], "test": unseen}, config, init)
+        PartialState().wait_for_everyone()
+    for run in runs:
+        if (run / "bundle" / "bundle.json").is_file():
+            say(f"{run.name} of {len(runs)}: done")
+            continue
+        say(f"{run.name} of {len(runs)}")
+        train_run(
+            run,
+            config=config,
+            init=init,
+            pretrained=pretrained,
+            resume=True,
+            cache=None if cache is None else cache / run.name,
+            track=track,
+            say=say,
+        )
+    page = out / "evaluation" / "out-of-fold" / "report.html"
+    return _summarise_folds(out, runs, config, track, say) if main else page
+
+
+def ensemble_run(
+    members: Sequence[Path],
+    out: Path,
+    *,
+    weights: Weighting = "greedy",
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Make one model of several trained ones, weighted by their validation predictions.
+
+    `out` is then a run's folder that `evaluate_run` reads. A case is in its validation or test part
+    only if it is there in every member: what one of them was trained on is no test.
+
+    Args:
+        members: Folders written by `train_run`; of any architectures, for the same inputs.
+        out: New or empty folder; `out/bundle` is the model, `out/ensemble.json` says what is in it.
+        weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
+            class-balanced log loss, "equal" needs no validation part.
+        track: Shows progress.
+        say: Shows each member's weight.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        ConfigError: `out` is not empty.
+        DataError: The members have no validation case in common to fit weights on.
+        BundleError: The members can't be made one; see `dermx.model.merge.merge`.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; choose another folder")
+    if not members:
+        raise InputError("name the runs to make one model of")
+    bundles = [load_bundle(run / "bundle") for run in members]
+    tables = [read_parts(run) for run in members]
+    parts = _common_parts(tables)
+    shares, facts = np.full(len(members), 1 / len(members)), {}
+    if weights != "equal":
+        if not parts["val"]:
+            raise DataError(
+                f"the {len(members)} runs share no validation case; weigh them equally "
+                "or train them on the same parts"
+            )
+        said = [
+            predictions_of(run, parts["val"], run / "evaluation" / "val", track, say)
+            for run in members
+        ]
+        logits, labels = stacked(said), said[0].labels
+        fit_them = fit_weights if weights == "fitted" else _greedy_weights
+        shares = fit_them(logits, labels)
+        facts = {"all": _balanced(labels, combine(logits, shares))}
+        facts |= {str(i): _balanced(labels, one) for i, one in enumerate(logits)}
+        say(f"validation: balanced accuracy {facts['all']:.3f}")
+    rows = []
+    for i, (run, bundle) in enumerate(zip(members, bundles, strict=True)):
+        row = {"run": str(run), "architecture": bundle.architecture, "weight": float(shares[i])}
+        alone = facts.get(str(i))
+        rows.append(row if alone is None else row | {"val_balanced_accuracy": alone})
+        say(f"{run}: weight {shares[i]:.3f}" + ("" if alone is None else f", alone {alone:.3f}"))
+    config = load_config(members[0] / "config.json")
+    _write_ensemble(out, bundles, shares, parts, config, say)
+    content = {"weights": weights, "val_balanced_accuracy": facts.get("all"), "members": rows}
+    write_json(out / "ensemble.json", content)
+    return out / "bundle"
+
+
+def _summarise_folds(
+    out: Path, runs: Sequence[Path], config: Config, track: "Track | None", say: Say
+) -> Path:
+    """Predict each fold by its own model, and write what `crossval_run` promises."""
+    from dermx.report import OVERALL, write_report
+    from dermx.train.crossval import pooled, spread
+
+    said = [
+        predictions_of(run, read_parts(run)["test"], run / "evaluation" / "test", track, say)
+        for run in runs
+    ]
+    whole, scores = pooled(said), [score(one).values for one in said]
+    whole.save(out / "predictions.npz")
+    found = spread(scores)
+    rows = {
+        name: {"mean": _or_none(mean), "sd": _or_none(sd)}
+        | {"folds": [_or_none(fold[name]) for fold in scores]}
+        for name, (mean, sd) in found.items()
+    }
+    write_json(out / "crossval.json", {"folds": len(runs), "scores": rows})
+    for name, label in OVERALL.items():
+        say(f"{label}: mean {found[name][0]:.3f}, standard deviation {found[name][1]:.3f}")
+    if not (out / "bundle").exists():
+        bundles = [load_bundle(run / "bundle") for run in runs]
+        shares = np.full(len(runs), 1 / len(runs))
+        _write_ensemble(out, bundles, shares, read_parts(out), config, say, start=False)
+    return write_report(
+        out / "evaluation" / "out-of-fold",
+        whole,
+        title=f"{out.name}, each case by the fold that had not seen it",
+        facts=read_facts(out),
+    )
+
+
+def _write_ensemble(
+    out: Path,
+    bundles: Sequence[Bundle],
+    weights: np.ndarray,
+    parts: dict[str, list[Case]],
+    config: Config,
+    say: Say,
+    *,
+    start: bool = True,
+) -> None:
+    """Write `out/bundle`, checked against its members on pictures, and with `start` the run."""
+    from dermx.model.merge import merge
+    from dermx.train.export import TOLERANCE
+
+    merged = merge(bundles, weights)
+    counts = Counter(b.architecture for b, w in zip(bundles, weights, strict=True) if w > 0)
+    name = " + ".join(f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items())
+    config = config.with_train(architecture=name)
+    if start:
+        start_run(out, parts, config, None)
+    bundle = write_bundle(
+        out / "bundle",
+        name=name,
+        architecture=name,
+        codes=bundles[0].codes,
+        preprocess=bundles[0].preprocess,
+        network_bytes=merged.network,
+        weight=merged.weight,
+        bias=merged.bias,
+        figures={},
+        card=model_card(config, {}, read_facts(out)),
+    )
+    cases = [case for part in PARTS for case in parts[part]]
+    sample = cases[:: max(1, len(cases) // 16)][:16]
+    apart = combine(stacked([predict_cases(one, sample)[0] for one in bundles]), weights)
+    difference = float(np.abs(predict_cases(bundle, sample)[0].logits - apart).max())
+    if difference > TOLERANCE:
+        shutil.rmtree(out / "bundle")
+        raise BundleError(f"the ensemble differs from its members by {difference:.1e} in a logit")
+    say(f"{out / 'bundle'}: {len(sample)} pictures within {difference:.1e} of the members")
+
+
+def _common_parts(tables: Sequence[dict[str, list[Case]]]) -> dict[str, list[Case]]:
+    """Part the cases of several runs: a group stays in a part only if it is there in all runs."""
+    held: dict[str, set[str]] = {}
+    cases: dict[str, Case] = {}
+    for parts in tables:
+        for part, inside in parts.items():
+            for case in inside:
+                cases.setdefault(case.image, case)
+                held.setdefault(cases[case.image].group, set()).add(part)
+    common: dict[str, list[Case]] = {part: [] for part in PARTS}
+    for case in cases.values():
+        where = held[case.group]
+        common[next(iter(where)) if len(where) == 1 else "train"].append(case)
+    return common
+
+
+def _greedy_weights(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return select_greedy(logits, labels, _balanced)
+
+
+def _balanced(labels: np.ndarray, logits: np.ndarray) -> float:
+    return score_logits(labels, logits)["balanced_accuracy"]
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,155 @@
+"""How good is a trained model? On its own parts, on ISIC's pictures, under stress, by a rule."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dermx.data.isic import read_isic
+from dermx.diagnoses import DERMOSCOPIC
+from dermx.errors import DataError, InputError
+from dermx.evaluate.decision import Decide, operating_point
+from dermx.evaluate.stress import STRESS, stress, stress_csv
+from dermx.model.bundle import load_bundle
+from dermx.predict import Progress, predict_cases
+from dermx.preprocess.shift import SEVERITIES, Change
+from dermx.records import Case, Predictions, write_whole
+from dermx.runs import (
+    read_facts,
+    read_history,
+    read_parts,
+)
+
+if TYPE_CHECKING:
+    from dermx.train.loop import Track
+
+Part = Literal["train", "val", "test"]
+Say = Callable[[str], None]
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    on: Part = "test",
+    isic_truth: Path | None = None,
+    images: Path | None = None,
+    stressed: bool = False,
+    decide: Decide | None = None,
+    sensitivity: float = 0.92,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Score a trained model on one part of its own pictures, or on an ISIC test set.
+
+    Args:
+        run: Folder written by `train_run`.
+        on: Part of the run's own pictures.
+        isic_truth: ISIC 2018 Task 3 ground truth; with `images`, scored instead of `on`.
+        images: Folder of the pictures that the ground truth names.
+        stressed: Also score the pictures changed in colour, light, sharpness, distance and frame:
+            `stress.csv`.
+        decide: Fit this decision rule and a screening threshold on the validation part as well,
+            and write how they do to `decision_<decide>.json`; the report stays that of the argmax.
+        sensitivity: For malignant or pre-malignant cases, that the rule "cost" and the threshold
+            reach on the validation part.
+        track: Shows progress.
+        say: Shows pictures that could not be read, and the figures of the decision rule.
+
+    Returns:
+        The page, beside it the tables and figures, in `run/evaluation/<part>/`.
+    """
+    from dermx.report import write_isic_csv, write_report
+
+    if (isic_truth is None) != (images is None):
+        raise InputError("give --isic-truth CSV and --images DIR together")
+    if isic_truth is not None and images is not None:
+        name, cases = isic_truth.stem, read_isic(isic_truth, images)
+    else:
+        name, cases = on, read_parts(run)[on]
+    folder = run / "evaluation" / name
+    predictions = predictions_of(run, cases, folder, track, say)
+    report = write_report(
+        folder,
+        predictions,
+        title=f"{run.name} on {name}",
+        history=read_history(run),
+        facts=read_facts(run),
+    )
+    write_isic_csv(predictions.probs, predictions.images, folder / "isic.csv", predictions.codes)
+    if stressed:
+        _stress_table(run, cases, predictions, folder, track, say)
+    if decide is not None:
+        val = read_parts(run)["val"]
+        if not val:
+            raise DataError(f"{run} has no validation part to fit a decision rule on")
+        fitting = predictions_of(run, val, run / "evaluation" / "val", track, say)
+        point = operating_point(fitting, predictions, decide, sensitivity=sensitivity)
+        write_json(folder / f"decision_{decide}.json", point.to_dict())
+        say(f"{name}: {point.to_text()}")
+    return report
+
+
+def predictions_of(
+    run: Path, cases: Sequence[Case], folder: Path, track: "Track | None", say: Say
+) -> Predictions:
+    """Predict, or read what was predicted with the same bundle for the same cases."""
+    bundle, path = load_bundle(run / "bundle"), folder / "predictions.npz"
+    if path.is_file() and path.stat().st_mtime > (run / "bundle" / "bundle.json").stat().st_mtime:
+        known = Predictions.load(path)
+        if list(known.images) == [case.image for case in cases]:
+            return known
+    progress = counted(track, "predicting", len(cases))
+    predictions, failures = predict_cases(bundle, cases, progress=progress)
+    for image, message in failures:
+        say(f"{image}: {message}")
+    predictions.save(path)
+    return predictions
+
+
+def _stress_table(
+    run: Path,
+    cases: Sequence[Case],
+    as_taken: Predictions,
+    folder: Path,
+    track: "Track | None",
+    say: Say,
+) -> None:
+    """Write `stress.csv`: the dermoscopic cases under every change and severity, and their mean."""
+    from dermx.model.runtime import Session
+
+    read = set(as_taken.images)
+    cases = [case for case in cases if case.image in read and case.diagnosis in DERMOSCOPIC]
+    session = Session(load_bundle(run / "bundle"))
+    total = len(cases) * len(STRESS) * len(SEVERITIES)
+    progress = counted(track, "predicting changed pictures", total)
+
+    def predict(change: Change) -> Predictions:
+        return predict_cases(session, cases, progress=progress, change=change)[0]
+
+    kept = {case.image for case in cases}
+    same = as_taken.select(np.array([image in kept for image in as_taken.images], bool))
+    rows = list(stress(same, predict))
+    with write_whole(folder / "stress.csv") as file:
+        file.write(stress_csv(rows).encode())
+    before, mean = (row.balanced_accuracy_dermoscopic for row in (rows[0], rows[-1]))
+    say(
+        f"{folder / 'stress.csv'}: balanced accuracy of the dermoscopic classes "
+        f"{before:.3f} as taken, {mean:.3f} on average over {len(rows) - 2} changes"
+    )
+
+
+def counted(track: "Track | None", what: str, total: int) -> Progress:
+    """A progress display that is told of each picture done."""
+    if track is None:
+        return lambda _: None
+    steps = iter(track(range(total + 1), what, total))
+    next(steps)
+    return lambda _: next(steps, None)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, whole or not at all; NaN is refused."""
+    with write_whole(path) as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
