@@ -29,7 +29,7 @@ from dermx.runs import (
 if TYPE_CHECKING:
     from dermx.train.loop import Track
 from dermx.workflow.evaluation import predictions_of, write_json
-from dermx.workflow.training import is_started, load_cases, score_logits, train_run
+from dermx.workflow.training import is_started, load_cases, score_logits, silent, train_run
 
 Weighting = Literal["greedy", "fitted", "equal"]
 Say = Callable[[str], None]
