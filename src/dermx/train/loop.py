@@ -155,7 +155,8 @@ def fit(
     for epoch in range(progress.epoch, settings.epochs):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout; epochs stand on their own
         batches.epoch = epoch
-        order = [[draw.picture for draw in batch] for batch in batches]  # what the loader brings
+        # What the loader brings, needed only to look a teacher's answers up.
+        order = [[d.picture for d in batch] for batch in batches] if teacher is not None else []
         model.train()
         start_stage(network, head_only=epoch < settings.head_epochs)
         losses = torch.zeros(per_epoch, device=device)
