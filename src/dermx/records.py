@@ -144,7 +144,7 @@ class Predictions:
                     logits=parts["logits"],
                     features=parts["features"],
                     codes=tuple(str(code) for code in parts["codes"]),
-                    views=parts["views"] if "views" in parts else None,
+                    views=parts.get("views"),
                 )
         except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise DataError(f"{path} is not a predictions file: {error}") from error
@@ -208,6 +208,22 @@ def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     weights = np.exp(shifted)
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def check_cases(values: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> None:
+    """Refuse what no figure can be made of.
+
+    Raises:
+        InputError: There is no case, not one label per case, an unknown label, or NaN.
+    """
+    if len(values) != len(labels) or len(labels) == 0 or values.ndim != 2:
+        raise InputError(f"need one label per case, got {values.shape} and {len(labels)} labels")
+    if labels.min() < 0 or labels.max() >= values.shape[1]:
+        raise InputError(
+            f"labels must be 0 to {values.shape[1] - 1}, got {labels.min()} to {labels.max()}"
+        )
+    if not np.isfinite(values).all():
+        raise InputError("logits or probabilities hold NaN or infinity; the model diverged")
 
 
 class write_whole:  # noqa: N801 - used like `open`
