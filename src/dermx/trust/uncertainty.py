@@ -81,7 +81,7 @@ def mutual_information(
 
     Source: Houlsby et al. 2011 (BALD, arXiv:1112.5745), equation 2.
     """
-    return np.maximum(predictive_entropy(probs) - expected_entropy(probs), 0)
+    return np.asarray(np.maximum(predictive_entropy(probs) - expected_entropy(probs), 0))
 
 
 def entropy(probs: Float[np.ndarray, "*n classes"]) -> Float[np.ndarray, "*n"]:
@@ -91,4 +91,4 @@ def entropy(probs: Float[np.ndarray, "*n classes"]) -> Float[np.ndarray, "*n"]:
     0.0
     """
     safe = np.where(probs > 0, probs, 1)
-    return np.maximum(-(probs * np.log(safe)).sum(axis=-1), 0)
+    return np.asarray(np.maximum(-(probs * np.log(safe)).sum(axis=-1), 0))
