@@ -116,17 +116,18 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Write one `.npz` file, whole or not at all."""
+        parts: dict[str, Any] = {
+            "images": np.array(self.images, dtype=np.str_),
+            "groups": np.array(self.groups, dtype=np.str_),
+            "labels": self.labels,
+            "logits": self.logits,
+            "features": self.features,
+            "codes": np.array(self.codes, dtype=np.str_),
+        }
+        if self.views is not None:
+            parts["views"] = self.views
         with write_whole(path) as file:
-            np.savez(
-                file,
-                images=np.array(self.images, dtype=np.str_),
-                groups=np.array(self.groups, dtype=np.str_),
-                labels=self.labels,
-                logits=self.logits,
-                features=self.features,
-                codes=np.array(self.codes, dtype=np.str_),
-                **({} if self.views is None else {"views": self.views}),
-            )
+            np.savez(file, **parts)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -163,11 +164,15 @@ class Assessment:
     trust: Mapping[str, Any] = field(
         default_factory=dict
     )  # filled where the bundle has trust parts
+    answer: str | None = None  # code, where the answer is not chosen by `probabilities`
 
     @property
     def prediction(self) -> str:
-        """Code of the most probable class."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+        """Code of the answer: the class of the highest logit.
+
+        Calibration can make another class more probable than the answer; confidence is then low.
+        """
+        return self.answer or max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def confidence(self) -> float:

@@ -278,8 +278,8 @@ def _bins(values: np.ndarray, n_bins: int, equal_mass: bool) -> Int[np.ndarray, 
         raise InputError(f"need at least one bin, got {n_bins}")
     if equal_mass:
         edges = np.quantile(values, np.linspace(0, 1, n_bins + 1)[1:-1])
-        return np.searchsorted(edges, values, side="right")
-    return np.minimum((values * n_bins).astype(int), n_bins - 1)
+        return np.asarray(np.searchsorted(edges, values, side="right"))
+    return np.asarray(np.minimum((values * n_bins).astype(int), n_bins - 1))
 
 
 def _binned_gap(
