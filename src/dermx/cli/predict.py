@@ -9,10 +9,10 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import typer
@@ -29,6 +29,21 @@ from dermx.records import Assessment, write_whole
 T = TypeVar("T")
 Answer = Assessment | Failure
 
+NO_TRUST = (
+    "this model has no trust parts, so confidence is not calibrated; dermx trust RUN makes them"
+)
+TRUST_COLUMNS = (
+    "predictive_entropy",
+    "mutual_information",
+    "ood_score",
+    "is_ood",
+    "prediction_set",
+    "malignancy",
+    "refer",
+    "abstain",
+    "message",
+)
+MESSAGES = 10  # pictures up to which a message is shown for each
 DISCLAIMER = "Research and education, not a medical device."
 BEHAVIOUR = {"benign": "benign", "premalignant": "pre-malignant", "malignant": "malignant"}
 COLOUR = {"benign": "green", "premalignant": "yellow", "malignant": "red"}
@@ -44,8 +59,12 @@ def predict_pictures(
     csv_file: Path | None = None,
     isic: bool = False,
     heatmaps: Path | None = None,
+    with_trust: bool = True,
 ) -> int:
     """Assess pictures and show or write the answers.
+
+    ISIC's file has the probabilities of one view without calibration, as `dermx evaluate` writes
+    it: its scorer takes the most probable class as the answer, which calibration can change.
 
     Returns:
         0 when every picture was read, else 1.
@@ -57,7 +76,9 @@ def predict_pictures(
     """
     pictures = gather(paths)
     _check_outputs(pictures, csv_file, isic, heatmaps)
-    opened = load_model(model)
+    opened = load_model(model, with_trust=with_trust and not isic)
+    if with_trust and not isic and opened.trust is None:
+        typer.echo(f"note: {NO_TRUST}", err=True)
     for folder in (csv_file.parent if csv_file else None, heatmaps):
         if folder is not None:  # before the work, so that none is lost to a place one can't write
             folder.mkdir(parents=True, exist_ok=True)
@@ -105,20 +126,38 @@ def write_csv(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODE
     Args:
         path: The file.
         answers: In the order of the rows; a picture that can't be read has only its error.
-        codes: The model's classes, a column each.
+        codes: The model's classes, a column each; trust columns follow where there are any.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "prediction", "confidence", *codes, "error"])
+    trusted = any(isinstance(answer, Assessment) and answer.trust for answer in answers)
+    more = TRUST_COLUMNS if trusted else ()
+    writer.writerow(["image", "prediction", "confidence", *codes, *more, "error"])
     for answer in answers:
         if isinstance(answer, Failure):
-            writer.writerow([answer.image, "", "", *("" for _ in codes), answer.message])
+            empty = ("" for _ in (*codes, *more))
+            writer.writerow([answer.image, "", "", *empty, answer.message])
         else:
             probabilities = [answer.probabilities[code] for code in codes]
             head = [answer.image, answer.prediction, answer.confidence]
-            writer.writerow([*head, *probabilities, ""])
+            cells = flat_trust(answer.trust)
+            writer.writerow([*head, *probabilities, *(cells[name] for name in more), ""])
     with write_whole(path) as file:
         file.write(text.getvalue().encode(errors="surrogateescape"))  # names keep their bytes
+
+
+def flat_trust(trust: Mapping[str, Any]) -> dict[str, object]:
+    """Trust keys as cells of a table: a set as codes with spaces between, truth as 1 or 0."""
+    if not trust:
+        return {}
+    danger = trust["malignancy"]
+    flat = {
+        **trust,
+        "prediction_set": " ".join(trust["prediction_set"]),
+        "malignancy": danger["probability"],
+        "refer": danger["refer"],
+    }
+    return {key: int(value) if isinstance(value, bool) else value for key, value in flat.items()}
 
 
 def write_isic(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODES) -> None:

@@ -72,6 +72,11 @@ class Calibration:
         return cls(method=content["method"], scale=scale, bias=bias)
 
 
+def uncalibrated(classes: int) -> Calibration:
+    """The plain softmax, as a calibration."""
+    return Calibration(method="none", scale=np.ones(classes), bias=np.zeros(classes))
+
+
 def fit_calibration(
     logits: Float[np.ndarray, "n classes"],
     labels: Int[np.ndarray, " n"],
@@ -100,7 +105,7 @@ def fit_calibration(
     n, classes = logits.shape
     one, none = np.ones(classes), np.zeros(classes)
     if method == "none":
-        return Calibration(method=method, scale=one, bias=none)
+        return uncalibrated(classes)
     if method == "classwise":
         return _fit_classwise(logits, labels, ridge)
     if method == "temperature":

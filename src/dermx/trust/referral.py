@@ -51,31 +51,23 @@ class Rule:
         return cls(**content)
 
 
-def fit_confidence(
-    confidence: Float[np.ndarray, " n"], answered: float, *, possible: Bool[np.ndarray, " n"]
-) -> float:
-    """Return the highest confidence threshold at which enough cases are still answered.
+def fit_confidence(confidence: Float[np.ndarray, " n"], answered: float) -> float:
+    """Return the highest confidence threshold at which enough cases are answered.
 
     Args:
         confidence: Calibrated, of cases that did not train the model.
-        answered: Wanted share of all cases, in (0, 1].
-        possible: Cases that nothing else turns away.
+        answered: Wanted share of these cases, in (0, 1].
 
     Raises:
-        InputError: The share is not in (0, 1], or more cases are turned away by all else.
+        InputError: The share is not in (0, 1].
 
-    >>> fit_confidence(np.array([0.9, 0.5, 0.7, 0.6]), 0.5, possible=np.ones(4, bool))
+    >>> fit_confidence(np.array([0.9, 0.5, 0.7, 0.6]), 0.5)
     0.7
     """
     if not 0 < answered <= 1:
         raise InputError(f"the share of answered cases must be in (0, 1], got {answered}")
     wanted = int(np.ceil(answered * len(confidence) - 1e-9))
-    if possible.sum() < wanted:
-        raise InputError(
-            f"{len(possible) - possible.sum()} of {len(possible)} cases are turned away already: "
-            f"{answered:.0%} can't be answered; want less, or loosen the other thresholds"
-        )
-    return float(np.sort(confidence[possible])[::-1][wanted - 1])
+    return float(np.sort(confidence)[::-1][wanted - 1])
 
 
 def risk_coverage(
