@@ -74,7 +74,8 @@ def fit_trust(
     wanted = Wanted() if wanted is None else wanted
     known, own = labelled(known), labelled(own)
     losses = left_out_losses(known)
-    method: Method = wanted.method or min(METHODS, key=lambda name: losses[name])
+    best = min(METHODS, key=lambda name: losses[name])
+    method = wanted.method or best
     calibration = fit_calibration(known.logits, known.labels, method)
     sure = calibrated(known, calibration)
     screening = fit_screening(sure, wanted.sensitivity, n_boot=1)
