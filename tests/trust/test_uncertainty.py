@@ -70,5 +70,5 @@ def test_a_rate_of_one_drops_everything_and_is_refused() -> None:
     one = np.ones(2, np.float32)
     with pytest.raises(InputError, match=r"rate in \[0, 1\) and a sample, got 1.0 and 30"):
         dropout_logits(one, one[None], np.zeros(1, np.float32), rate=1.0)
-    with pytest.raises(InputError, match="got 0.5 and 0"):
+    with pytest.raises(InputError, match=r"got 0\.5 and 0"):
         dropout_logits(one, one[None], np.zeros(1, np.float32), rate=0.5, samples=0)

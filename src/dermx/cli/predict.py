@@ -77,11 +77,11 @@ def predict_pictures(
     pictures = gather(paths)
     _check_outputs(pictures, csv_file, isic, heatmaps)
     opened = load_model(model, with_trust=with_trust and not isic)
-    if with_trust and not isic and opened.trust is None:
-        typer.echo(f"note: {NO_TRUST}", err=True)
     for folder in (csv_file.parent if csv_file else None, heatmaps):
         if folder is not None:  # before the work, so that none is lost to a place one can't write
             folder.mkdir(parents=True, exist_ok=True)
+    if with_trust and not isic and opened.trust is None:
+        typer.echo(f"note: {NO_TRUST}", err=True)
     answers = list(_track(opened.assess_many(pictures), len(pictures), "assessing"))
     if csv_file is not None:
         (write_isic if isic else write_csv)(csv_file, answers, opened.bundle.codes)
@@ -92,7 +92,9 @@ def predict_pictures(
         typer.echo(json.dumps([to_dict(answer) for answer in answers], indent=2))
         return _status(answers)
     if csv_file is None:
-        show_table([answer for answer in answers if isinstance(answer, Assessment)])
+        read = [answer for answer in answers if isinstance(answer, Assessment)]
+        show_table(read)
+        show_messages(read)
     else:
         typer.echo(f"predictions: {csv_file}")
     if heatmaps is not None:
@@ -216,9 +218,10 @@ def show_table(answers: Sequence[Assessment]) -> None:
     if not answers:
         return
     rows = [_row(answer) for answer in answers]
+    headings = (*HEADINGS, "advice")[: len(rows[0])]
     if not sys.stdout.isatty():
-        widths = [max(len(row[i]) for row in [HEADINGS, *rows]) for i in range(len(HEADINGS))]
-        for row in [HEADINGS, *rows]:
+        widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+        for row in [headings, *rows]:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             typer.echo(line.rstrip())
         return
@@ -229,17 +232,51 @@ def show_table(answers: Sequence[Assessment]) -> None:
     names = [Path(answer.image).name for answer in answers]
     short = len(set(names)) == len(names)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in HEADINGS:
+    for heading in headings:
         table.add_column(heading, overflow="fold", no_wrap=heading in ("confidence", "behaviour"))
-    for answer, name, (image, *cells, behaviour) in zip(answers, names, rows, strict=True):
+    for answer, name, (image, *cells) in zip(answers, names, rows, strict=True):
         colour = COLOUR[BY_CODE[answer.prediction].behaviour]
-        picture = Text(name if short else image)
-        table.add_row(picture, *map(Text, cells), Text(behaviour, style=colour))
+        styles = ["", "", "", colour, "" if _answered(answer) else "bold yellow"]
+        texts = map(Text, cells, styles[: len(cells)])
+        table.add_row(Text(name if short else image), *texts)
     Console().print(table)
 
 
+def show_messages(answers: Sequence[Assessment]) -> None:
+    """Say what a lay person should know about each of a few pictures; of many, how many."""
+    trusted = [answer for answer in answers if answer.trust]
+    if len(trusted) > MESSAGES:
+        away = sum(answer.trust["is_ood"] for answer in trusted)
+        unsure = sum(answer.trust["abstain"] for answer in trusted) - away
+        refer = sum(answer.trust["malignancy"]["refer"] for answer in trusted)
+        typer.echo(
+            f"{len(trusted)} pictures: {away} of nothing the model knows, {unsure} unsure, "
+            f"{refer} to be seen by a dermatologist; --json or --csv has a message for each"
+        )
+        return
+    for answer in trusted:
+        typer.echo(f"{answer.image}: {answer.trust['message']}")
+
+
+def _answered(answer: Assessment) -> bool:
+    return not answer.trust or _advice(answer) == "answered"
+
+
+def _advice(answer: Assessment) -> str:
+    """Two or three words on what to do with an answer."""
+    if answer.trust["is_ood"]:
+        return "not known, no answer"
+    if answer.trust["abstain"]:
+        return "unsure, have it seen"
+    return "have it seen" if answer.trust["malignancy"]["refer"] else "answered"
+
+
 def _row(answer: Assessment) -> tuple[str, ...]:
-    first, *others = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    first = (answer.prediction, answer.confidence)
+    others = sorted(
+        (item for item in answer.probabilities.items() if item[0] != first[0]),
+        key=lambda item: -item[1],
+    )
     second = f"{BY_CODE[others[0][0]].name}, {_percent(others[0][1])}" if others else ""
     return (
         answer.image,
@@ -247,6 +284,7 @@ def _row(answer: Assessment) -> tuple[str, ...]:
         _percent(first[1]),
         second,
         BEHAVIOUR[BY_CODE[first[0]].behaviour],
+        *((_advice(answer),) if answer.trust else ()),
     )
 
 

@@ -127,7 +127,9 @@ def fit_sets(
     for k, part in enumerate(parts):
         if part.any():
             extra = margin * math.sqrt(coverage * (1 - coverage) / len(np.unique(members[part])))
-            thresholds[k] = conformal_quantile(of_truth[part], min(1.0, coverage + extra))
+            # Up to the second worst case: one wrong label among few must not fill every set.
+            most = max(coverage, (part.sum() - 1) / (part.sum() + 1))
+            thresholds[k] = conformal_quantile(of_truth[part], min(most, coverage + extra))
     return Sets(score=score, per=per, coverage=coverage, thresholds=thresholds, cases=counts)
 
 
