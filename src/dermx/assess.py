@@ -10,7 +10,7 @@ from dermx.errors import PictureError
 from dermx.explain.gradcam import class_maps
 from dermx.model.bundle import Bundle, load_bundle
 from dermx.model.runtime import Session
-from dermx.predict import Failure, Passed, forward, read_prepared
+from dermx.predict import Failure, Passed, forward, passed, read_prepared, run_views
 from dermx.preprocess.reading import Source
 from dermx.records import Assessment, softmax
 
@@ -50,9 +50,8 @@ class Model:
             PictureError: It can't be read; the message says why.
         """
         prepared = read_prepared(picture, self.bundle.preprocess)
-        maps, features = self.session.run(prepared.pixels[None])
-        passed = Passed(prepared=prepared, map=maps[0], features=features[0])
-        return self._assessment(_name(picture), passed)
+        maps, features = run_views(self.session, [prepared.pixels])
+        return self._assessment(_name(picture), passed(prepared, maps[0], features[0]))
 
     def assess_many(
         self, pictures: Sequence[Source], *, batch_size: int = 32, threads: int | None = None
@@ -65,15 +64,15 @@ class Model:
             else:
                 yield self._assessment(_name(picture), answer)
 
-    def _assessment(self, image: str, passed: Passed) -> Assessment:
-        probs = softmax(self.session.logits(passed.features[None]))[0]
+    def _assessment(self, image: str, answer: Passed) -> Assessment:
+        probs = softmax(self.session.logits(answer.features[None]))[0]
         return Assessment(
             image=image,
-            size=passed.prepared.size,
+            size=answer.prepared.size,
             probabilities=dict(zip(self.bundle.codes, map(float, probs), strict=True)),
-            view=passed.prepared.view,
-            maps=class_maps(passed.map, self.bundle.weight),
-            notes=passed.prepared.notes,
+            view=answer.prepared.view,
+            maps=class_maps(answer.map, self.bundle.weight),
+            notes=answer.prepared.notes,
         )
 
 

@@ -82,6 +82,7 @@ class Predictions:
     logits: Float32[np.ndarray, "n classes"]
     features: Float32[np.ndarray, "n features"]
     codes: tuple[str, ...] = CODES
+    views: Float32[np.ndarray, "n v classes"] | None = None  # logits of each view, where several
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -90,6 +91,10 @@ class Predictions:
             raise InputError(f"need one row per case, got {n} images and lengths {sorted(lengths)}")
         if self.logits.ndim != 2 or self.logits.shape[1] != len(self.codes):
             raise InputError(f"logits have shape {self.logits.shape}, need (n, {len(self.codes)})")
+        if self.views is not None and self.views.shape[::2] != self.logits.shape:
+            raise InputError(
+                f"views have shape {self.views.shape}, need ({n}, views, {len(self.codes)})"
+            )
 
     @property
     def probs(self) -> Float[np.ndarray, "n classes"]:
@@ -106,6 +111,7 @@ class Predictions:
             logits=self.logits[index],
             features=self.features[index],
             codes=self.codes,
+            views=None if self.views is None else self.views[index],
         )
 
     def save(self, path: Path) -> None:
@@ -119,6 +125,7 @@ class Predictions:
                 logits=self.logits,
                 features=self.features,
                 codes=np.array(self.codes, dtype=np.str_),
+                **({} if self.views is None else {"views": self.views}),
             )
 
     @classmethod
@@ -137,6 +144,7 @@ class Predictions:
                     logits=parts["logits"],
                     features=parts["features"],
                     codes=tuple(str(code) for code in parts["codes"]),
+                    views=parts["views"] if "views" in parts else None,
                 )
         except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise DataError(f"{path} is not a predictions file: {error}") from error
