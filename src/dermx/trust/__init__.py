@@ -1,1 +1,1 @@
-"""May this prediction be believed? Arrays in, arrays out; no model and no files."""
+"""May this prediction be believed? Arrays in, numbers out; no network, no files."""
