@@ -139,4 +139,4 @@ def _sheet(colour: object) -> Drawing:
 
 
 def _pixels(values: np.ndarray) -> Drawing:
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(values, 0, 255), np.uint8)
