@@ -26,7 +26,11 @@ from dermx.workflow.strangers import stranger_views
 Output = pytest.CaptureFixture[str]
 # The tiny model sees mean colours; its answer is nv, mel, vasc by green, blue, red.
 COLOURS = {"nv": (40, 220, 40), "mel": (40, 40, 220), "vasc": (220, 40, 40), "acne": (60, 60, 60)}
-STRANGE = {"everyday": (250, 120, 20), "clinical/Tinea": (250, 20, 120), "clinical/Zoster": (240, 60, 160)}  # fmt: skip
+STRANGE = {
+    "everyday": (250, 120, 20),
+    "clinical/Tinea": (250, 20, 120),
+    "clinical/Zoster": (240, 60, 160),
+}
 
 
 def save(path: Path, colour: tuple[int, ...], rng: np.random.Generator) -> Path:

@@ -71,7 +71,7 @@ def test_a_torn_disease_is_named(folder: Path) -> None:
 
 
 def test_an_empty_folder_says_what_it_should_hold(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no picture in .*everyday or in a disease's folder"):
+    with pytest.raises(DataError, match=r"no picture in .*everyday or in a disease's folder"):
         read_outliers(tmp_path)
 
 
