@@ -41,7 +41,18 @@ def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["data.catalog", "preprocess.pipeline", "predict", "assess", "explain.overlay", "cli.predict"],
+    [
+        "data.catalog",
+        "preprocess.pipeline",
+        "predict",
+        "assess",
+        "explain.overlay",
+        "trust.verdict",
+        "trust.fitting",
+        "trust.selftest",
+        "cli.predict",
+        "cli.uncertainty",
+    ],
 )
 def test_the_small_install_s_modules_load_nothing_heavy(module: str) -> None:
     assert not loaded(f"import dermx.{module}") & HEAVY
@@ -57,6 +68,14 @@ def test_a_whole_answer_with_heat_map_loads_nothing_heavy(
     assert not modules & HEAVY
     assert modules >= ANSWERING
     assert (tmp_path / "maps" / "lesion.png").is_file()
+
+
+def test_a_trusted_answer_of_the_shipped_model_loads_nothing_heavy() -> None:
+    picture = Path(__file__).parents[1] / "examples" / "drawn_naevus.jpg"
+    code = "from dermx.cli.main import main\nassert main(sys.argv[1:]) == 0"
+    modules = loaded(code, "predict", str(picture), "--json")
+    assert not modules & HEAVY
+    assert modules >= ANSWERING
 
 
 @pytest.mark.parametrize(
