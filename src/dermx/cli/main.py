@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from dermx import __version__
+from dermx.cli.metadata import metadata
 from dermx.errors import DermxError
 
 app = typer.Typer(
@@ -171,8 +172,10 @@ def train(
 class Part(StrEnum):
     """Which of a run's own pictures are scored."""
 
+    train = "train"
     val = "val"
     test = "test"
+    all = "all"
 
 
 class Decide(StrEnum):
@@ -186,7 +189,9 @@ class Decide(StrEnum):
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
-    on: Annotated[Part, typer.Option(help="Part of the run's own pictures.")] = Part.test,
+    on: Annotated[
+        Part, typer.Option(help="Part of the run's own pictures; all: with those of training.")
+    ] = Part.test,
     isic_truth: Annotated[
         Path | None,
         typer.Option(metavar="CSV", help="Score ISIC 2018 Task 3 pictures of this truth instead."),
@@ -308,6 +313,9 @@ def export(
     from dermx.workflow.training import export_run
 
     typer.echo(f"model: {export_run(run, out, say=typer.echo)}")
+
+
+app.command()(metadata)
 
 
 @app.command()
