@@ -251,3 +251,19 @@ def test_all_pictures_are_scored_and_said_to_be(folds: Path) -> None:
     scored = Predictions.load(report.parent / "predictions.npz")
     assert len(scored.images) == sum(map(len, parts.values()))
     assert "those it was trained on included" in report.read_text(encoding="utf-8")
+
+
+def test_a_run_in_8_bits_is_a_run(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = next(
+        (folds / f"fold-{i}", folds / "int8")
+        for i in (1, 2)
+        if read_parts(folds / f"fold-{i}")["val"]
+    )
+    assert main(["quantize", str(run), "--out", str(out)]) == 0
+    assert "the same answer for" in capsys.readouterr().out
+    told = json.loads((out / "quantize.json").read_text())
+    assert told["mebibytes"][1] < told["mebibytes"][0]
+    assert 0 <= told["agreement"] <= 1
+    assert (evaluate_run(out, say=lambda _: None).parent / "metrics.json").is_file()
+    assert main(["quantize", str(run), "--out", str(out)]) == 2
+    assert "is not empty; choose another folder" in capsys.readouterr().err

@@ -17,6 +17,7 @@ import typer
 
 from dermx import __version__
 from dermx.cli.metadata import metadata
+from dermx.cli.quantize import quantize
 from dermx.errors import DermxError
 
 app = typer.Typer(
@@ -316,6 +317,7 @@ def export(
 
 
 app.command()(metadata)
+app.command()(quantize)
 
 
 @app.command()
