@@ -171,7 +171,7 @@ def train_run(
         say=say,
     )
     if process.is_main_process:
-        say(f"best epoch {progress.best_epoch}: balanced accuracy {progress.best_score:.3f}")
+        say(f"kept epoch {progress.best_epoch}: balanced accuracy {progress.best_score:.3f}")
         export_run(out, out / "bundle", say=say)
         if cache is None:
             shutil.rmtree(pixels, ignore_errors=True)
