@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from dermx import __version__
+from dermx.cli.explain import audit, explain
 from dermx.errors import DermxError
 
 app = typer.Typer(
@@ -324,6 +325,10 @@ def check(
     from dermx.workflow.training import check_setup
 
     check_setup(ham10000=ham10000, acne=acne, config=config, say=typer.echo)
+
+
+app.command()(explain)
+app.command()(audit)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

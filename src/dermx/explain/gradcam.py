@@ -4,9 +4,9 @@ For a network that ends in global average pooling and one linear layer, the logi
 the sum over channels of W[k, c] times the mean of map c. Its derivative by every cell of map c is
 therefore W[k, c] / (h * w), the same in all cells, so Grad-CAM's channel weights are the row W[k]
 up to the factor 1 / (h * w), which scaling to [0, 1] removes: here Grad-CAM and CAM are the same.
-Because the derivative does not vary over the cells, HiResCAM (derivative times map, cell by cell) is
-that map too, and LayerCAM, which drops negative derivatives, is the same with the negative weights
-left out. The autograd forms for any layer of any network are in `dermx.train.cam`.
+As the derivative is the same in all cells, HiResCAM (derivative times map, cell by cell) is that
+map too, and LayerCAM, which drops negative derivatives, is it with the negative weights left out.
+The autograd forms, for any layer of any network, are in `dermx.train.cam`.
 
 Limits: the cells are coarse (7 x 7 for 224 pixels), and each sees far beyond itself. The maps show
 what raised the class's logit, not where the lesion is, and not whether the answer is right.
@@ -104,7 +104,7 @@ def contrast_map(
 def layer_maps(
     feature_map: Float32[np.ndarray, "c h w"], weight: Float32[np.ndarray, "classes c"]
 ) -> Float32[np.ndarray, "classes h w"]:
-    """LayerCAM of the last feature map for every class: channels that speak against it are left out.
+    """LayerCAM of the last feature map for every class: channels against it are left out.
 
     Returns:
         Each class's map scaled to [0, 1] by its own maximum. The map should not be negative, as

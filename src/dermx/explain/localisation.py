@@ -11,15 +11,18 @@ Source: pointing game, Zhang et al. 2016 (arXiv:1608.00507); energy, Wang et al.
 arXiv:1910.01279).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32
 
 from dermx.errors import InputError
+from dermx.evaluate.intervals import draw_groups, mean_interval, percentile_interval
 from dermx.records import View
 
 Mask = Bool[np.ndarray, "height width"]
+Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 
 
 class Localised(NamedTuple):
@@ -57,4 +60,48 @@ def localise(cells: Float32[np.ndarray, "h w"], view: View, lesion: Mask) -> Loc
         hit=float(lesion.flat[int(heat.argmax())]) if total > 0 else 0.0,
         energy=float(heat[lesion].sum() / total) if total > 0 else float("nan"),
         area=float(lesion[seen].mean()),
+    )
+
+
+class Summary(NamedTuple):
+    """One kind of map over many pictures; each with the ends of its 95 % interval by lesion."""
+
+    pictures: int
+    hit: Estimate  # share of pictures whose highest point is on the lesion
+    energy: Estimate  # mean share of the map on the lesion
+    area: Estimate  # mean share of what was seen that is lesion
+    ratio: Estimate  # mean energy over mean area; 1 is a map that knows nothing
+    ratio_each: Estimate  # mean of each picture's ratio, in which small lesions count for more
+
+
+def summarise(
+    found: Sequence[Localised], groups: Sequence[str], *, n_boot: int = 2000, seed: int = 0
+) -> Summary:
+    """Average over pictures, with intervals that resample whole lesions.
+
+    Pictures whose map is nothing, or whose lesion lies outside what was seen, have no ratio and
+    are left out of energy, area and ratios; a map of nothing is no hit.
+
+    Raises:
+        InputError: There is no picture, or not one group per picture.
+    """
+    hit, energy, area = (np.array(column, float) for column in zip(*found, strict=True))
+    known = ~np.isnan(energy) & (area > 0)
+    energy, area = np.where(known, energy, np.nan), np.where(known, area, np.nan)
+
+    def mean(values: np.ndarray) -> Estimate:
+        return mean_interval(values, groups, n_boot=n_boot, seed=seed)
+
+    counts, member = draw_groups(groups, n_boot=n_boot, seed=seed)
+    sums = [np.bincount(member, weights=np.nan_to_num(values)) for values in (energy, area)]
+    above, below = (counts @ total for total in sums)
+    drawn = np.divide(above, below, out=np.full(n_boot, np.nan), where=below > 0)
+    ratio = float(np.nansum(energy) / np.nansum(area)) if known.any() else float("nan")
+    return Summary(
+        pictures=len(found),
+        hit=mean(hit),
+        energy=mean(energy),
+        area=mean(area),
+        ratio=(ratio, *percentile_interval(drawn)),
+        ratio_each=mean(energy / area),
     )

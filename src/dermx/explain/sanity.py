@@ -30,6 +30,7 @@ STAGES: Final = (
     0.75,
     1.0,
 )  # of the network's layers, from its end; the head always
+LAYERS: Final = ("Conv", "Gemm", "MatMul", "BatchNormalization")  # have learnt weights
 PASSES_BELOW: Final = (
     0.3  # rank correlation with the map of the trained model, all weights shuffled
 )
@@ -92,8 +93,8 @@ def _layers(model: Any) -> list[Sequence[str]]:
     """Names of the weights of each layer that has some, in the order of the forward pass."""
     known = {weights.name for weights in model.graph.initializer if len(weights.dims) > 0}
     used = [[name for name in node.input if name in known] for node in model.graph.node]
-    return [names for names, node in zip(used, model.graph.node, strict=True)
-            if names and node.op_type in ("Conv", "Gemm", "MatMul", "BatchNormalization")]  # fmt: skip
+    nodes = zip(used, model.graph.node, strict=True)
+    return [names for names, node in nodes if names and node.op_type in LAYERS]
 
 
 def _shuffle(model: Any, name: str, rng: np.random.Generator) -> None:
