@@ -317,7 +317,8 @@ def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
                 "Is it as good for everyone?",
                 _subgroup_table(audit.subgroups),
                 "Expected: the accuracy that the group's mix of diagnoses alone would give. "
-                "Dermoscopic pictures. Skin colour is not recorded in HAM10000.",
+                "Dermoscopic pictures. Under about 20 lesions an interval is too narrow to trust. "
+                "Skin colour is not recorded in HAM10000.",
             )
         )
     facts = "".join(
