@@ -18,6 +18,7 @@ import typer
 from dermx import __version__
 from dermx.cli.metadata import metadata
 from dermx.cli.quantize import quantize
+from dermx.cli.explain import audit, explain
 from dermx.errors import DermxError
 
 app = typer.Typer(
@@ -334,6 +335,10 @@ def check(
     from dermx.workflow.training import check_setup
 
     check_setup(ham10000=ham10000, acne=acne, config=config, say=typer.echo)
+
+
+app.command()(explain)
+app.command()(audit)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
