@@ -1,0 +1,47 @@
+"""How else could the same lesion have been held? Its eight views: four quarter turns, two mirrors.
+
+A lesion has no up and no left, so the eight are equally good pictures of it, made without any
+interpolation. `align` turns what the network says about places back to the first view.
+
+Limit: a photograph of a face has an up; its turned views are less like what a model was trained on.
+"""
+
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, Num
+
+VIEWS: Final = 8
+
+
+def eight_views(
+    picture: Num[np.ndarray, "..."], axes: tuple[int, int] = (0, 1)
+) -> Num[np.ndarray, "8 ..."]:
+    """Return the picture turned by 0, 90, 180 and 270 degrees, then the same of its mirror image.
+
+    Args:
+        picture: Of any kind, with two sides of the same length.
+        axes: Which of its axes are height and width.
+
+    >>> corner = np.zeros((2, 2, 3), np.uint8)
+    >>> corner[0, 0] = 1
+    >>> [tuple(map(int, np.argwhere(view[..., 0])[0])) for view in eight_views(corner)[:4]]
+    [(0, 0), (1, 0), (1, 1), (0, 1)]
+    """
+    views = np.empty((VIEWS, *picture.shape), picture.dtype)
+    for first, side in ((0, picture), (4, np.flip(picture, axes[1]))):
+        for turns in range(4):
+            views[first + turns] = np.rot90(side, turns, axes)
+    return views
+
+
+def align(maps: Float32[np.ndarray, "8 c h h"]) -> Float32[np.ndarray, "8 c h h"]:
+    """Turn each view's map back, so that cells of all eight show the same place.
+
+    >>> picture = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    >>> maps = np.moveaxis(eight_views(picture), -1, 1).astype(np.float32)
+    >>> bool((align(maps) == maps[0]).all())
+    True
+    """
+    back = [np.rot90(maps[i], -(i % 4), axes=(1, 2)) for i in range(VIEWS)]
+    return np.stack([view[:, :, ::-1] if i >= 4 else view for i, view in enumerate(back)])

@@ -1,0 +1,271 @@
+"""When does a model get a picture that it should not answer? The gate fitted, and its worth shown.
+
+Fitted and chosen on the training and validation parts and on the fitting part of the outlier
+pictures; reported once on the test part and on diseases, photographs and kinds of drawings that
+were not fitted on.
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from dermx.diagnoses import BY_CODE
+from dermx.errors import BundleError, DataError
+from dermx.model.bundle import load_bundle
+from dermx.preprocess.views import VIEWS
+from dermx.records import Predictions, write_whole
+from dermx.runs import read_parts
+from dermx.trust.gate import Gate
+from dermx.trust.gatefit import ACCEPTANCE, LET_IN, CrossFitted, by_picture, cross_fit, fit_gate
+from dermx.trust.ood import fit_detectors
+from dermx.trust.separation import detector_row, threshold_at
+from dermx.workflow.evaluation import Say, predicted, write_json
+from dermx.workflow.oodreport import left_out_row, report_gate, threshold_json, told
+from dermx.workflow.strangers import Views, known_views, stranger_views
+
+if TYPE_CHECKING:
+    from dermx.train.loop import Track
+
+THRESHOLD: Final = "ood_threshold.json"
+SETTINGS, ARRAYS = "gate.json", "gate.npz"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """What the gate is fitted on."""
+
+    known: Predictions  # means of the views of dermoscopic training pictures, views of the others
+    strangers: Views
+    judged: Predictions  # validation part and training photographs, as they are met in use
+
+
+def fitted_gate(
+    run: Path,
+    *,
+    outliers: Path,
+    dermnet: Path | None = None,
+    views: int = VIEWS,
+    acceptance: float = ACCEPTANCE,
+    let_in: float = LET_IN,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Gate:
+    """Fit a run's gate and save it in `run/ood/`.
+
+    Args:
+        run: Folder written by `train_run`.
+        outliers: Folder with `everyday/` and `clinical/<disease>/`; only the part for fitting of
+            the published split is used, or of a new deal where pictures are not in it.
+        dermnet: DermNet's acne class, or a folder above it, whose other names count, too.
+        views: 1, or 8 for the mean over turns and mirror images, as the model will be used.
+        acceptance: Share of every class to let in, see `fit_gate`.
+        let_in: Share of clinical strangers that may pass without a warning, see `fit_gate`.
+        track: Shows progress.
+        say: Shows pictures that could not be read.
+    """
+    material = _material(run, outliers, dermnet, views, track, say)
+    gate = _fit(material, acceptance, let_in, crossed=None)
+    save_gate(gate, run)
+    return gate
+
+
+def ood_run(
+    run: Path,
+    *,
+    outliers: Path,
+    dermnet: Path | None = None,
+    views: int = VIEWS,
+    acceptance: float = ACCEPTANCE,
+    let_in: float = LET_IN,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Fit the gate and the detectors it is compared with, and report on what none has seen.
+
+    Writes `ood_threshold.json`, and in `run/ood/` the gate, `detectors.csv`, `strangers.csv`,
+    `ood.json` and `ood.png`. Arguments as `fitted_gate`.
+
+    Returns:
+        The figure.
+    """
+    from dermx.evaluate.figures import png
+    from dermx.trust.oodfigure import gate_figure
+
+    material = _material(run, outliers, dermnet, views, track, say)
+    test = _part(run, "test", views, track, say)
+    seen = stranger_views(
+        run, "report", outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
+    )
+    crossed = _crossed(material)
+    gate = _fit(material, acceptance, let_in, crossed)
+    save_gate(gate, run)
+    rows = _compared(run, material, gate, crossed, test, seen, acceptance, views, track, say)
+    report = report_gate(gate, test, seen)
+    folder = run / "ood"
+    _write_csv(folder / "detectors.csv", rows)
+    _write_csv(folder / "strangers.csv", report["strangers"])
+    write_json(folder / "ood.json", {"detectors": rows, **report})
+    write_json(run / THRESHOLD, threshold_json(gate, rows, report, views))
+    strange, first = by_picture(seen.predictions)
+    figure = gate_figure(gate, test, strange, [seen.kinds[i] for i in first], rows)
+    with write_whole(folder / "ood.png") as file:
+        file.write(png(figure))
+    for line in told(rows, report):
+        say(line)
+    return folder / "ood.png"
+
+
+def save_gate(gate: Gate, run: Path) -> None:
+    """Write the gate's settings and arrays to `run/ood/`."""
+    settings, arrays = gate.to_parts()
+    with write_whole(run / "ood" / ARRAYS) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    write_json(run / "ood" / SETTINGS, settings)
+
+
+def load_gate(run: Path) -> Gate | None:
+    """Read the gate of `save_gate`; None where the run has none.
+
+    Raises:
+        BundleError: It is damaged, or of a newer format.
+    """
+    settings, arrays = run / "ood" / SETTINGS, run / "ood" / ARRAYS
+    if not settings.is_file():
+        return None
+    try:
+        with np.load(arrays, allow_pickle=False) as parts:
+            return Gate.from_parts(json.loads(settings.read_text(encoding="utf-8")), dict(parts))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"can't read the gate in {settings.parent}: {error}") from error
+
+
+def _part(run: Path, part: str, views: int, track: "Track | None", say: Say) -> Predictions:
+    cases = read_parts(run)[part]
+    if not cases:
+        raise DataError(f"{run} has no {part} part")
+    path = run / "evaluation" / part / ("predictions.npz" if views == 1 else "views.npz")
+    return predicted(load_bundle(run / "bundle"), cases, path, track, say, views)
+
+
+def _material(
+    run: Path,
+    outliers: Path,
+    dermnet: Path | None,
+    views: int,
+    track: "Track | None",
+    say: Say,
+) -> Material:
+    judged = _part(run, "val", views, track, say)
+    strangers = stranger_views(
+        run, "fit", outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
+    )
+    known = known_views(run, views=views, track=track, say=say)
+    photograph = np.array([BY_CODE[code].source != "dermoscopy" for code in known.codes])
+    # Photographs are few: each view is a row, and they are judged as well, left out by patient.
+    clinical = known.select(photograph[known.labels])
+    dermoscopic = by_picture(known.select(~photograph[known.labels]))[0]
+    judged = judged.select(judged.labels >= 0)
+    if len(clinical.images):
+        return Material(
+            known=_joined(dermoscopic, clinical),
+            strangers=strangers,
+            judged=_joined(judged, by_picture(clinical)[0]),
+        )
+    return Material(known=dermoscopic, strangers=strangers, judged=judged)
+
+
+def _crossed(material: Material) -> CrossFitted:
+    return cross_fit(
+        material.known, material.strangers.predictions, material.strangers.kinds, material.judged
+    )
+
+
+def _fit(material: Material, acceptance: float, let_in: float, crossed: CrossFitted | None) -> Gate:
+    return fit_gate(
+        material.known,
+        material.strangers.predictions,
+        material.strangers.kinds,
+        material.judged,
+        acceptance=acceptance,
+        let_in=let_in,
+        crossed=crossed,
+    )
+
+
+def _compared(
+    run: Path,
+    material: Material,
+    gate: Gate,
+    crossed: CrossFitted,
+    test: Predictions,
+    seen: Views,
+    acceptance: float,
+    views: int,
+    track: "Track | None",
+    say: Say,
+) -> list[dict[str, Any]]:
+    """Rows of all detectors, first where they were fitted and chosen, then where they are shown."""
+    model = load_bundle(run / "bundle")
+    val = _part(run, "val", views, track, say)
+    val = val.select(val.labels >= 0)
+    detectors = fit_detectors(
+        by_picture(known_views(run, views=views, track=track, say=say))[0],
+        model.weight,
+        model.bias,
+    )
+    fit, first = by_picture(material.strangers.predictions)
+    report, first_seen = by_picture(seen.predictions)
+    sets = (
+        ("choose", val, fit, [material.strangers.kinds[i] for i in first]),
+        ("report", test.select(test.labels >= 0), report, [seen.kinds[i] for i in first_seen]),
+    )
+    rows: list[dict[str, Any]] = []
+    for name, detector in detectors.items():
+        threshold = threshold_at(detector.score(val.features, val.logits), acceptance)
+        for on, known, strange, kinds in sets:
+            row = detector_row(
+                detector.score(known.features, known.logits),
+                known.labels,
+                detector.score(strange.features, strange.logits),
+                kinds,
+                codes=known.codes,
+                threshold=threshold,
+            )
+            rows.append({"detector": name, "on": on, **row})
+    rows.append({"detector": "gate", "on": "choose", **left_out_row(crossed, acceptance)})
+    on, known, strange, kinds = sets[1]
+    row = detector_row(
+        gate.score(known.features, known.logits),
+        known.labels,
+        gate.score(strange.features, strange.logits),
+        kinds,
+        codes=known.codes,
+        threshold=gate.threshold,
+    )
+    return [*rows, {"detector": "gate", "on": on, **row}]
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with write_whole(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _joined(one: Predictions, other: Predictions) -> Predictions:
+    return Predictions(
+        images=[*one.images, *other.images],
+        groups=[*one.groups, *other.groups],
+        labels=np.concatenate([one.labels, other.labels]),
+        logits=np.concatenate([one.logits, other.logits]),
+        features=np.concatenate([one.features, other.features]),
+        codes=one.codes,
+    )
