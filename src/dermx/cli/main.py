@@ -16,11 +16,11 @@ from typing import Annotated
 import typer
 
 from dermx import __version__
-from dermx.cli.metadata import metadata
-from dermx.cli.quantize import quantize
-from dermx.cli.explain import audit, explain
 from dermx.cli import ood as ood_commands
 from dermx.cli import trust as trust_commands
+from dermx.cli.explain import audit, explain
+from dermx.cli.metadata import metadata
+from dermx.cli.quantize import quantize
 from dermx.errors import DermxError
 
 app = typer.Typer(
