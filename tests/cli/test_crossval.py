@@ -265,5 +265,7 @@ def test_a_run_in_8_bits_is_a_run(folds: Path, capsys: pytest.CaptureFixture[str
     assert told["mebibytes"][1] < told["mebibytes"][0]
     assert 0 <= told["agreement"] <= 1
     assert (evaluate_run(out, say=lambda _: None).parent / "metrics.json").is_file()
+    assert main(["export", str(out), "--out", str(folds / "small")]) == 0
+    assert load_bundle(folds / "small").figures["cases"] == len(read_parts(out)["test"])
     assert main(["quantize", str(run), "--out", str(out)]) == 2
     assert "is not empty; choose another folder" in capsys.readouterr().err
