@@ -33,7 +33,9 @@ def test_importing_dermx_loads_nothing_but_python() -> None:
     assert not loaded("import dermx") & (HEAVY | ANSWERING | {"typer", "rich", "jaxtyping"})
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["predict", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["predict", "--help"], ["audit", "--help"]]
+)
 def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
     code = "from dermx.cli.main import main\nassert main(sys.argv[1:]) == 0"
     assert not loaded(code, *words) & (HEAVY | ANSWERING | {"rich", "jaxtyping"})
@@ -50,8 +52,12 @@ def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
         "trust.verdict",
         "trust.fitting",
         "trust.selftest",
-        "cli.predict",
         "cli.uncertainty",
+        "explain.faithfulness",
+        "explain.shortcuts",
+        "report_audit",
+        "workflow.explaining",
+        "cli.predict",
     ],
 )
 def test_the_small_install_s_modules_load_nothing_heavy(module: str) -> None:
