@@ -29,8 +29,8 @@ from dermx.model.bundle import (
     INDEX,
     Bundle,
     TrustParts,
-    head_digest,
     load_bundle,
+    same_model,
     write_bundle,
     write_trust,
 )
@@ -279,8 +279,7 @@ def trust_parts_of(folder: Path, model: Bundle) -> TrustParts | None:
     if not (folder / INDEX).is_file():
         return None
     other = load_bundle(folder)
-    same = head_digest(other.weight, other.bias) == head_digest(model.weight, model.bias)
-    return other.trust if same else None
+    return other.trust if same_model(other, model) else None
 
 
 def check_setup(

@@ -12,7 +12,7 @@ import numpy as np
 from dermx.config import load_config
 from dermx.errors import BundleError
 from dermx.evaluate.screening import dangerous_cases
-from dermx.model.bundle import Bundle, head_digest, load_bundle, write_trust
+from dermx.model.bundle import Bundle, load_bundle, same_model, write_trust
 from dermx.model.card import model_card
 from dermx.model.runtime import Session
 from dermx.predict import predict_cases
@@ -248,7 +248,7 @@ def _strangers(trust: Trust, model: Bundle, seen: Views) -> dict[str, dict[str, 
 
 def _same_model(model: Bundle, folder: Path) -> Bundle:
     other = load_bundle(folder)
-    if head_digest(other.weight, other.bias) != head_digest(model.weight, model.bias):
+    if not same_model(other, model):
         raise BundleError(
             f"{folder} is not the model of {model.folder.parent}; "
             f"dermx export {model.folder.parent} --out {folder} makes it so"
