@@ -18,7 +18,6 @@ from dermx.runs import read_parts, start_run
 from dermx.workflow.audit import one_per_lesion
 from dermx.workflow.training import load_cases
 
-
 pytestmark = pytest.mark.slow
 
 
