@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from dermx import __version__
+from dermx.cli.longitudinal import longitudinal
 from dermx.errors import DermxError
 
 app = typer.Typer(
@@ -324,6 +325,9 @@ def check(
     from dermx.workflow.training import check_setup
 
     check_setup(ham10000=ham10000, acne=acne, config=config, say=typer.echo)
+
+
+app.command()(longitudinal)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
