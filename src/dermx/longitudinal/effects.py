@@ -169,7 +169,7 @@ def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
 
 def weeks(visits: Visits) -> Float[np.ndarray, " n"]:
     """Weeks from the middle day of the study, as the trend counts them."""
-    return (visits.day - (visits.day.min() + visits.day.max()) / 2) / 7
+    return np.asarray((visits.day - (visits.day.min() + visits.day.max()) / 2) / 7)
 
 
 def _design(
@@ -236,4 +236,5 @@ def _ratio(
 ) -> Float[np.ndarray, " k"]:
     """Size of the estimates in standard errors; 0 of 0 is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(np.abs(estimate) / error, nan=0, posinf=math.inf)
+        ratio = np.abs(estimate) / error
+    return np.asarray(np.nan_to_num(ratio, nan=0, posinf=math.inf))

@@ -36,7 +36,7 @@ def trajectories(study: TreatmentStudy) -> Figure:
     shown = min(len(visits.patients), MOST_PANELS)
     columns = min(5, shown) if shown != 4 else 2
     rows = math.ceil(shown / columns)
-    figure = Figure(figsize=(max(2.35 * columns, 6) + 0.6, 1.95 * rows + 1.1), layout="constrained")
+    figure = Figure(figsize=(max(1.95 * columns, 7) + 0.5, 1.75 * rows + 1.0), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     lines = study.own_levels(), study.average_levels()
     for i, axes in enumerate(grid.flat):
@@ -55,13 +55,13 @@ def trajectories(study: TreatmentStudy) -> Figure:
         for k, name in enumerate(visits.treatments)
     ]
     handles.append(Line2D([], [], marker="o", ls="", ms=3.5, color=_INK, label="one day"))
-    handles.append(Line2D([], [], color=_INK, lw=2.2, label="this patient's level"))
+    handles.append(Line2D([], [], color=_INK, lw=2.2, label="own level"))
     if study.model is not None:
-        average = "with the average effect"
+        average = "average effect"
         handles.append(Line2D([], [], color=_INK, lw=1, ls=_DASHED, label=average))
     figure.legend(
         handles=handles, loc="outside upper left", ncols=len(handles), frameon=False,
-        labelcolor=_INK, fontsize=9.5, handlelength=1.4, columnspacing=1.4,
+        labelcolor=_INK, fontsize=9, handlelength=1.3, columnspacing=1.2, handletextpad=0.5,
     )  # fmt: skip
     if shown < len(visits.patients):
         text = f"first {shown} of {len(visits.patients)} patients"

@@ -53,8 +53,9 @@ def own_changes(visits: Visits, noise: Noise, level: float = 0.95) -> list[OwnCh
     """
     made = []
     for k in range(1, len(visits.treatments)):
-        who = np.flatnonzero((visits.counts[:, 0] > 0) & (visits.counts[:, k] > 0))
-        if len(who) == 0:
+        both = (visits.counts[:, 0] > 0) & (visits.counts[:, k] > 0)
+        who = np.flatnonzero(both).tolist()
+        if not who:
             continue
         days = [_days(visits, i, k) for i in who]
         observed = np.array([_difference(visits, i, k) for i in who])
@@ -273,4 +274,4 @@ def _invert(
         middle = (low + high) / 2
         under = rising(middle) < share
         low, high = np.where(under, middle, low), np.where(under, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)

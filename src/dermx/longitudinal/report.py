@@ -13,7 +13,6 @@ from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
 
-import dermx
 from dermx.errors import MissingExtraError
 from dermx.longitudinal.effects import Effect
 from dermx.longitudinal.patient import OwnChange
@@ -119,21 +118,21 @@ def as_page(
         f'<p class="quiet">{patients}, {len(visits)} days, {escape(visits.config.unit)}; '
         f"{'higher' if visits.config.higher_is_better else 'lower'} is better</p></header>",
         _answer(study),
-        _image("Effects", "effects.png", pictures, "On average over patients."),
-        _image("Each patient", "trajectories.png", pictures, ""),
+        _image("Effects, on average over patients", "effects.png", pictures, study.sentences),
+        _image("Each patient", "trajectories.png", pictures),
         _patient_table(study),
-        _image("Distributions", "distributions.png", pictures, ""),
+        _image("Distributions", "distributions.png", pictures),
         _variant_table(study),
     ]
     if cells:
         text = plan_sentence(cells, visits.config.unit)
-        body.append(_image("Planning", "power.png", pictures, text))
+        body.append(_image("Planning", "power.png", pictures, [text]))
     body += [
-        _image("Does the model fit?", "diagnostics.png", pictures, ""),
+        _image("Does the model fit?", "diagnostics.png", pictures),
         _facts(study, facts),
         f"<footer>{DISCLAIMER}</footer>",
     ]
-    style = Path(dermx.__file__).with_name("report.css").read_text(encoding="utf-8")
+    style = Path(__file__).parents[1].joinpath("report.css").read_text(encoding="utf-8")
     return _PAGE.format(
         title=escape(title), style=style + _STYLE, body="\n".join(filter(None, body))
     )
@@ -156,25 +155,36 @@ def _answer(study: TreatmentStudy) -> str:
 
 
 def _patient_table(study: TreatmentStudy) -> str:
+    """A row per patient, a column per treatment."""
+    own = {(change.patient, change.treatment): change for change in study.patients}
+    treatments = study.visits.treatments[1:]
     rows = "".join(
-        f"<tr><th scope=row>{escape(own.patient)}</th><td>{escape(own.treatment)}</td>"
-        f"<td>{signed(own.estimate)}<small>{_between(own.low, own.high)}</small></td>"
-        f"<td class='{own.verdict.split()[0]}'>{own.verdict}</td>"
-        f"<td>{_wait(own)}</td></tr>"
-        for own in study.patients
+        f"<tr><th scope=row>{escape(patient)}</th>"
+        + "".join(f"<td>{_own_cell(own.get((patient, name)))}</td>" for name in treatments)
+        + "</tr>"
+        for patient in study.visits.patients
     )
-    heads = ("Patient", "Treatment", "Own change", "Verdict", "More days to tell")
     text = (
-        "The change against the patient's own baseline, shrunken towards the average as far as "
-        "patients are alike; the words for each patient are in patients.csv."
+        f"The change in {study.visits.config.unit} against the patient's own "
+        f"{study.visits.treatments[0]}, with its {study.config.level * 100:g} % interval; from "
+        "four patients on it is shrunken towards the average as far as patients are alike. "
+        "In words: patients.csv."
     )
-    return _table("Is it better for this patient?", heads, rows, text)
+    return _table("Is it better for this patient?", ("Patient", *treatments), rows, text)
 
 
-def _wait(own: OwnChange) -> str:
-    if own.verdict != "no clear change yet":
-        return ""
-    return "days alone won't" if own.more_days is None else f"about {own.more_days}"
+def _own_cell(own: OwnChange | None) -> str:
+    if own is None:
+        return "not recorded"
+    verdict = own.verdict
+    wait = ""
+    if verdict == "no clear change yet":
+        days = "more days won't tell" if own.more_days is None else f"{own.more_days} more days"
+        wait = f" ({days})"
+    return (
+        f"{signed(own.estimate)} <b class='{verdict.split()[0]}'>{verdict}</b>{wait}"
+        f"<small>{_between(own.low, own.high)}</small>"
+    )
 
 
 def _variant_table(study: TreatmentStudy) -> str:
@@ -217,14 +227,16 @@ def _variant_rows(study: TreatmentStudy) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _image(heading: str, name: str, pictures: Mapping[str, bytes], text: str) -> str:
+def _image(
+    heading: str, name: str, pictures: Mapping[str, bytes], texts: Sequence[str] = ()
+) -> str:
     if name not in pictures:
         return ""
     data = base64.b64encode(pictures[name]).decode()
-    note = f'<p class="quiet">{escape(text)}</p>' if text else ""
+    notes = "".join(f'<p class="quiet">{escape(text)}</p>' for text in texts)
     return (
-        f"<section><h2>{escape(heading)}</h2><figure><img alt='{escape(heading)}' "
-        f'src="data:image/png;base64,{data}"></figure>{note}</section>'
+        f"<section><h2>{escape(heading)}</h2><figure><img class='{name.partition('.')[0]}' "
+        f"alt='{escape(heading)}' src=\"data:image/png;base64,{data}\"></figure>{notes}</section>"
     )
 
 
@@ -291,6 +303,7 @@ def _p(p: float) -> str:
 
 
 _STYLE = """ul { margin: 0; padding-left: 1.1rem; } li + li { margin-top: .35rem; }
+td b { font-weight: 500; } img.distributions, img.power { max-width: 36rem; }
 .better { color: light-dark(#00664b, #4fd0a5); } .worse { color: light-dark(#a94400, #f59a62); }
 @media print { section { break-inside: avoid; } }
 """

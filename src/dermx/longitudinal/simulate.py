@@ -15,7 +15,6 @@ diaries are worse.
 import csv
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -147,9 +146,9 @@ def to_csv(visits: Visits) -> str:
 
 def _schedule(config: StudyConfig, rng: np.random.Generator) -> Int[np.ndarray, " days"]:
     """Which treatment is given on each day; baseline comes first."""
-    later: Sequence[int] = range(1, len(config.treatments))
+    later = list(range(1, len(config.treatments)))
     if config.order == "drawn":
-        later = rng.permutation(len(later)) + 1
+        later = [int(k) for k in rng.permutation(later)]
     return np.repeat([0, *later], [config.days[k] for k in (0, *later)])
 
 
