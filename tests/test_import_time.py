@@ -41,7 +41,16 @@ def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["data.catalog", "preprocess.pipeline", "predict", "assess", "explain.overlay", "cli.predict"],
+    [
+        "data.catalog",
+        "preprocess.pipeline",
+        "predict",
+        "assess",
+        "explain.overlay",
+        "cli.predict",
+        "cli.longitudinal",
+        "workflow.longitudinal",
+    ],
 )
 def test_the_small_install_s_modules_load_nothing_heavy(module: str) -> None:
     assert not loaded(f"import dermx.{module}") & HEAVY

@@ -80,7 +80,9 @@ observed = st.lists(st.floats(-20, 20), min_size=4, max_size=12)
 
 
 @given(observed, st.floats(0.2, 5))
-def test_shrinking_goes_towards_the_mean_and_never_beyond(values: list[float], error: float) -> None:
+def test_shrinking_goes_towards_the_mean_and_never_beyond(
+    values: list[float], error: float
+) -> None:
     own = np.array(values)
     found = shrink(own, np.full(len(own), error))
     assert (found.low < found.estimate).all()

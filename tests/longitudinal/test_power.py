@@ -56,7 +56,8 @@ def cell(patients: int, days: int, power: float) -> PowerCell:
 
 def test_a_plan_names_the_smallest_designs_that_do() -> None:
     cells = [cell(5, 7, 0.3), cell(10, 7, 0.5), cell(5, 14, 0.4), cell(10, 14, 0.85),
-             cell(20, 14, 0.99), cell(5, 28, 0.8)]  # fmt: skip
+             cell(20, 14, 0.99), cell(5, 28, 0.8),
+             cell(5, 56, 0.9)]  # fmt: skip
     assert plan_sentence(cells, "points") == (
         "To see an effect of 2 points in 80 % of studies: 10 patients with 14 days a phase, "
         "or 5 patients with 28 days a phase."

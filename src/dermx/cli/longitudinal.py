@@ -70,7 +70,7 @@ def longitudinal(
         typer.Option(metavar="EFFECT", help="Simulate who would see an effect of this size."),
     ] = None,
     plan_patients: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Numbers of patients. [5,10,20,40]")
+        str | None, typer.Option(metavar="N,N", help="Numbers of patients. [5,10,15,20,30]")
     ] = None,
     plan_days: Annotated[
         str | None, typer.Option(metavar="N,N", help="Days of each phase. [7,14,28]")
