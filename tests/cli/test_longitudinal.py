@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dermx.cli.main import main
-from dermx.longitudinal.visits import SHIPPED, TableConfig
+from dermx.longitudinal.reading import SHIPPED
+from dermx.longitudinal.visits import TableConfig
 from dermx.workflow.longitudinal import treatment_study
 
 

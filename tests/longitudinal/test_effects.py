@@ -11,8 +11,9 @@ from statsmodels.stats.multitest import multipletests
 from dermx.errors import ConfigError, InputError
 from dermx.longitudinal.effects import ModelConfig, holm, treatment_effects
 from dermx.longitudinal.mixed import fit_reml
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import SHIPPED_STUDY, StudyConfig, simulate_study
-from dermx.longitudinal.visits import Visits, read_visits
+from dermx.longitudinal.visits import Visits
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

@@ -9,8 +9,8 @@ import pytest
 
 from dermx.errors import InputError
 from dermx.longitudinal.noise import Noise, fit_noise
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import SHIPPED_STUDY, simulate_study
-from dermx.longitudinal.visits import read_visits
 
 R = json.loads(Path(__file__).parents[1].joinpath("reference/longitudinal.json").read_text())
 

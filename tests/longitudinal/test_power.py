@@ -17,8 +17,8 @@ from dermx.longitudinal.power import (
     plan_sentence,
     wilson,
 )
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.study import study_of
-from dermx.longitudinal.visits import read_visits
 
 
 def test_wilson_s_interval_is_that_of_statsmodels() -> None:

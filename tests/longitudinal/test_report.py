@@ -12,6 +12,7 @@ from dermx.errors import InputError
 from dermx.longitudinal import figures
 from dermx.longitudinal.effects import ModelConfig
 from dermx.longitudinal.power import PowerCell
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.report import (
     as_page,
     effects_csv,
@@ -21,7 +22,6 @@ from dermx.longitudinal.report import (
     write_study,
 )
 from dermx.longitudinal.study import TreatmentStudy, Variant, signed, study_of
-from dermx.longitudinal.visits import read_visits
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from scipy import stats
 
 from dermx.longitudinal.effects import ModelConfig, treatment_effects
 from dermx.longitudinal.mixed import MixedFit
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.robust import bootstrap_t, cr2_adjusters, cr2_covariance, satterthwaite
 from dermx.longitudinal.simulate import StudyConfig, simulate_study
-from dermx.longitudinal.visits import read_visits
 
 R = json.loads(Path(__file__).parents[1].joinpath("reference/longitudinal.json").read_text())
 

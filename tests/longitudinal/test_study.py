@@ -10,9 +10,10 @@ from dermx.longitudinal import study as module
 from dermx.longitudinal.diagnostics import correlation_by_lag
 from dermx.longitudinal.effects import ModelConfig
 from dermx.longitudinal.mixed import FitError
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import StudyConfig, simulate_study
 from dermx.longitudinal.study import TreatmentStudy, p_text, signed, study_of
-from dermx.longitudinal.visits import Visits, read_visits
+from dermx.longitudinal.visits import Visits
 
 
 @pytest.fixture(scope="module")
