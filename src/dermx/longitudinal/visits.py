@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int
 
 from dermx.errors import ConfigError
 
-
 LONG_GAP = 7  # days without an entry that are worth a note
 
 
