@@ -41,7 +41,6 @@ SETTINGS = {
         "40 % of days missing, 10, 28 and 40 days",
     ),
     "five": (replace(SHIPPED, patients=5), "5 patients"),
-    "forty": (replace(SHIPPED, patients=40), "40 patients"),
     "floor": (replace(SHIPPED, level=9.0), "level 9: many days at the score 0"),
 }
 
