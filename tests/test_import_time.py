@@ -54,6 +54,8 @@ def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
         "report_audit",
         "workflow.explaining",
         "cli.predict",
+        "cli.longitudinal",
+        "workflow.longitudinal",
     ],
 )
 def test_the_small_install_s_modules_load_nothing_heavy(module: str) -> None:
