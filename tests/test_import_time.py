@@ -56,6 +56,10 @@ def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
         "cli.predict",
         "cli.longitudinal",
         "workflow.longitudinal",
+        "trust.verdict",
+        "trust.fitting",
+        "trust.selftest",
+        "cli.uncertainty",
     ],
 )
 def test_the_small_install_s_modules_load_nothing_heavy(module: str) -> None:
@@ -72,6 +76,14 @@ def test_a_whole_answer_with_heat_map_loads_nothing_heavy(
     assert not modules & HEAVY
     assert modules >= ANSWERING
     assert (tmp_path / "maps" / "lesion.png").is_file()
+
+
+def test_a_trusted_answer_of_the_shipped_model_loads_nothing_heavy() -> None:
+    picture = Path(__file__).parents[1] / "examples" / "drawn_naevus.jpg"
+    code = "from dermx.cli.main import main\nassert main(sys.argv[1:]) == 0"
+    modules = loaded(code, "predict", str(picture), "--json")
+    assert not modules & HEAVY
+    assert modules >= ANSWERING
 
 
 @pytest.mark.parametrize(
