@@ -228,27 +228,6 @@ def test_a_map_of_an_unknown_class_is_refused() -> None:
         answer.heatmap("rosacea")
 
 
-def test_logits_of_views_come_back_are_selected_and_must_fit(tmp_path: Path) -> None:
-    plain = made()
-    views = np.arange(len(plain.images) * 8 * len(plain.codes), dtype=np.float32)
-    views = views.reshape(len(plain.images), 8, len(plain.codes))
-    several = replace(plain, views=views)
-    several.save(tmp_path / "p.npz")
-    again = Predictions.load(tmp_path / "p.npz")
-    assert again.views is not None
-    np.testing.assert_array_equal(again.views, views)
-    chosen = several.select(np.array([1]))
-    assert chosen.views is not None
-    np.testing.assert_array_equal(chosen.views, views[1:2])
-    with pytest.raises(InputError, match="views have shape"):
-        replace(plain, views=views[1:])
-
-
-def test_cases_that_no_figure_can_be_made_of_are_refused() -> None:
-    with pytest.raises(InputError, match=r"need one label per case, got \(0, 2\) and 0 labels"):
-        check_cases(np.zeros((0, 2)), np.zeros(0, int))
-
-
 def test_a_view_beyond_the_picture_is_cut_where_the_picture_ends() -> None:
     """A 40 x 80 picture, padded to 80 x 80: the map's middle rows are the picture's."""
     padded = View(top=-0.5, height=2.0)
@@ -275,3 +254,24 @@ def test_a_peak_lands_where_it_was_whatever_the_shape(
         )
         right = view.left + view.width
         assert right - view.width / 3 - 1 / width <= (column + 0.5) / width <= right + 1 / width
+
+
+def test_logits_of_views_come_back_are_selected_and_must_fit(tmp_path: Path) -> None:
+    plain = made()
+    views = np.arange(len(plain.images) * 8 * len(plain.codes), dtype=np.float32)
+    views = views.reshape(len(plain.images), 8, len(plain.codes))
+    several = replace(plain, views=views)
+    several.save(tmp_path / "p.npz")
+    again = Predictions.load(tmp_path / "p.npz")
+    assert again.views is not None
+    np.testing.assert_array_equal(again.views, views)
+    chosen = several.select(np.array([1]))
+    assert chosen.views is not None
+    np.testing.assert_array_equal(chosen.views, views[1:2])
+    with pytest.raises(InputError, match="views have shape"):
+        replace(plain, views=views[1:])
+
+
+def test_cases_that_no_figure_can_be_made_of_are_refused() -> None:
+    with pytest.raises(InputError, match=r"need one label per case, got \(0, 2\) and 0 labels"):
+        check_cases(np.zeros((0, 2)), np.zeros(0, int))

@@ -20,6 +20,7 @@ from dermx.cli import ood as ood_commands
 from dermx.cli import training
 from dermx.cli import trust as trust_commands
 from dermx.cli.explain import audit, explain
+from dermx.cli.longitudinal import longitudinal
 from dermx.cli.metadata import metadata
 from dermx.cli.quantize import quantize
 from dermx.errors import DermxError
@@ -118,6 +119,7 @@ for command in (  # in the order of the help
     trust_commands.trust,
     explain,
     audit,
+    longitudinal,
     training.check,
     trust_commands.selftest,
 ):
