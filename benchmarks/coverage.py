@@ -6,7 +6,7 @@ comparison without effect has p < 0.05, how often any of them has after Holm's c
 often the intervals of single patients hold the patient's own true change.
 
     python benchmarks/coverage.py                  # 500 studies a setting, all settings
-    python benchmarks/coverage.py --studies 2000 --seed 2 --settings none alike --methods default
+    python benchmarks/coverage.py --studies 1000 --seed 2 --settings none alike --methods default
 """
 
 import argparse
