@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from dermx import __version__
+from dermx.cli.page import app as page
 from dermx.errors import DermxError
 
 app = typer.Typer(
@@ -325,6 +326,8 @@ def check(
 
     check_setup(ham10000=ham10000, acne=acne, config=config, say=typer.echo)
 
+
+app.command("app")(page)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the words after `dermx` when `arguments` is None.

@@ -1,0 +1,87 @@
+"""What does the page say? Every sentence in one place, so that tone and claims can be read at once.
+
+Plain words for a person who is not a doctor. No sentence says more than the model can know.
+"""
+
+from typing import Final
+
+NAME: Final = "dermx"
+DISCLAIMER: Final = "Research and education, not a medical device."
+ADVICE: Final = "If a spot changes, bleeds or worries you, show it to a doctor, whatever this says."
+
+ASSESS_TITLE: Final = "What might this spot be?"
+ASSESS_LEAD: Final = (
+    "Add a close-up picture of one skin lesion. The page names which of eight conditions it "
+    "resembles, how sure the model is, and where it looked."
+)
+PRIVACY: Final = (
+    "Pictures are held in memory while this page is open, never written to disk and never sent "
+    "on. What you download carries no location or camera data."
+)
+CHOOSE: Final = "Pictures of skin lesions"
+TOO_MANY: Final = "Only the first {limit} pictures were assessed; {left} were left out."
+DRAWN: Final = (
+    "These examples are drawn by a program. They show how the page works; what the model says "
+    "about a drawing means nothing."
+)
+DRAWN_MARK: Final = "Drawn example, not a photograph"
+
+REFER_TITLE: Final = "Show this to a doctor"
+REFER: Final = (
+    "The model gives {probability} to malignant or pre-malignant conditions, which is over the "
+    "threshold at which it refers. That comes first, whatever else is said here."
+)
+UNFAMILIAR_TITLE: Final = "This doesn\u2019t look like the pictures the model learned from"
+UNFAMILIAR: Final = (
+    "It learned from close-ups of single lesions through a dermatoscope and from photographs of "
+    "acne. For any other picture it has no answer, and its numbers mean nothing."
+)
+UNSURE_TITLE: Final = "The model doesn\u2019t know"
+UNSURE: Final = "It is too unsure about this picture to name a condition."
+MEANING: Final = {
+    "benign": "This condition is benign. The model can be wrong, and it misses melanomas.",
+    "premalignant": "This condition can turn into cancer. A doctor should look at it.",
+    "malignant": "This condition is cancer. A doctor should look at it soon.",
+}
+BEHAVIOUR: Final = {
+    "benign": "benign",
+    "premalignant": "pre-malignant",
+    "malignant": "malignant",
+}
+
+PROBABILITIES: Final = "How likely is each condition?"
+PROBABILITIES_ABSTAINED: Final = "What the numbers would be (not an answer)"
+CALIBRATED: Final = "Calibrated: of answers given with 80 %, about 80 in 100 were right in tests."
+NO_TRUST: Final = (
+    "This model has no trust parts: its probabilities are not calibrated, mostly too sure, and it "
+    "can\u2019t tell when not to answer. The command \u2018dermx trust\u2019 adds them."
+)
+IN_SET: Final = "can\u2019t be ruled out"
+SET: Final = "Can\u2019t be ruled out: {names}."
+SET_EMPTY: Final = "No condition fits this picture well."
+MALIGNANT: Final = "Malignant or pre-malignant, together"
+OOD_SCORE: Final = "How unusual the picture is (higher is stranger)"
+ENTROPY: Final = "Uncertainty in all (entropy, nats)"
+MUTUAL: Final = "of which from the model itself (mutual information, nats)"
+
+MAP_TITLE: Final = "Where the model looked"
+MAP_HELP: Final = (
+    "Bright yellow raised the chosen condition\u2019s score most, dark violet not at all; the line "
+    "encloses the strongest fifth. It shows what the model used, not where the disease is."
+)
+MAP_EMPTY: Final = "Nothing in the picture speaks for this condition."
+OUTSIDE: Final = "Pale parts were cut off before the model saw the picture."
+HAIR_NOTE: Final = "Hair removal, for you to compare; this model {uses} it."
+HAIR_NONE: Final = "No hair was found in this picture."
+BOX_NOTE: Final = "Frame: where the lesion was found by its colour, without the model."
+BOX_NONE: Final = "No lesion stood out from the skin, so no frame is drawn."
+
+BUG: Final = "Something went wrong on our side; your pictures were not kept. Please try again."
+
+TREATMENT_TITLE: Final = "Is my treatment working?"
+TREATMENT_LEAD: Final = (
+    "Give a table of acne severity over time, for one or many people. The page shows how severity "
+    "changed and whether the change is larger than its usual ups and downs."
+)
+ABOUT_TITLE: Final = "About the model"
+NO_CARD: Final = "This model came without a card: what it was trained on and how good it is, is unknown."
