@@ -30,9 +30,19 @@ Kind = Literal["refer", "unfamiliar", "unsure", "answer"]
 class Answered:
     """One picture with its answer; nothing of the file is kept but pixels to look at."""
 
+    id: str  # of the upload; the same file given twice has two
     name: str  # of the file, as the visitor knows it
     assessment: Assessment
     shown: UInt8[np.ndarray, "h w 3"]  # upright, at most `LONGEST` pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """One file that a visitor gave."""
+
+    id: str
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -44,17 +54,14 @@ class Notice:
     text: str
 
 
-def answer_picture(
-    name: str, data: bytes, model: Model, limits: ReadLimits, gate: Semaphore
-) -> Answered:
+def answer_picture(given: Given, model: Model, limits: ReadLimits, gate: Semaphore) -> Answered:
     """Read and assess one file.
 
     The file is decoded twice, once as the model's recipe wants it and once to be looked at, so
     that the page's answer is the one of `dermx predict`.
 
     Args:
-        name: What to call it.
-        data: The file's bytes.
+        given: The file.
         model: An opened model.
         limits: What is refused before it is decoded.
         gate: Held while pixels are decoded, so that many visitors don't need much memory.
@@ -64,11 +71,12 @@ def answer_picture(
     """
     try:
         with gate:
-            picture = read_picture(data, min_side=LONGEST, limits=limits)
-            assessment = model.assess(data)
-            return Answered(name=name, assessment=assessment, shown=_fit(picture.pixels))
+            picture = read_picture(given.data, min_side=LONGEST, limits=limits)
+            assessment = model.assess(given.data)
+            shown = _fit(picture.pixels)
     except PictureError as error:
-        raise PictureError(refusal(name, error)) from error
+        raise PictureError(refusal(given.name, error)) from error
+    return Answered(id=given.id, name=given.name, assessment=assessment, shown=shown)
 
 
 def refusal(name: str, error: PictureError) -> str:
@@ -94,8 +102,11 @@ def notices(assessment: Assessment) -> list[Notice]:
     trust = assessment.trust
     said: list[Notice] = []
     if malignancy(trust).get("refer"):
-        text = texts.REFER.format(probability=percent(malignant_probability(assessment)))
-        said.append(Notice("refer", texts.REFER_TITLE, text))
+        strange = bool(trust.get("is_ood"))
+        title = texts.REFER_TITLE_UNFAMILIAR if strange else texts.REFER_TITLE
+        text = texts.REFER_UNFAMILIAR if strange else texts.REFER
+        shown = percent(malignant_probability(assessment))
+        said.append(Notice("refer", title, text.format(probability=shown)))
     message = str(trust.get("message") or "")
     if trust.get("is_ood"):
         said.append(Notice("unfamiliar", texts.UNFAMILIAR_TITLE, message or texts.UNFAMILIAR))
@@ -133,10 +144,14 @@ def ranked(assessment: Assessment) -> list[tuple[str, float]]:
     return sorted(assessment.probabilities.items(), key=lambda item: -item[1])
 
 
-def prediction_set(assessment: Assessment) -> Sequence[str] | None:
-    """Codes that the model can't rule out; None where it has no such part."""
-    found = assessment.trust.get("prediction_set")
-    return None if found is None else [str(code) for code in found]
+def not_ruled_out(assessment: Assessment) -> Sequence[str]:
+    """Codes of the prediction set.
+
+    Empty where the model has no such part, and for a picture unlike those it was made for.
+    """
+    if assessment.trust.get("is_ood"):
+        return []
+    return [str(code) for code in assessment.trust.get("prediction_set") or ()]
 
 
 def percent(probability: float) -> str:

@@ -95,3 +95,11 @@ def gradient(steps: int = 9) -> str:
     """CSS colours of the map, from 0 to 1."""
     ramp = colours(np.linspace(0, 1, steps, dtype=np.float32)[None])[0]
     return ", ".join(f"rgb({r} {g} {b})" for r, g, b in ramp)
+
+
+def icon() -> Image.Image:
+    """The page's sign: a spot in a ring; a named icon would be fetched from the internet."""
+    canvas = np.full((64, 64, 3), 255, np.uint8)
+    cv2.circle(canvas, (32, 32), 27, (11, 96, 120), 5, cv2.LINE_AA)
+    cv2.circle(canvas, (32, 32), 13, (120, 72, 48), cv2.FILLED, cv2.LINE_AA)
+    return Image.fromarray(canvas)

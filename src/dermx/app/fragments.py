@@ -13,9 +13,9 @@ from dermx.app.answer import (
     Notice,
     answers,
     malignant_probability,
+    not_ruled_out,
     notices,
     percent,
-    prediction_set,
     ranked,
 )
 from dermx.app.drawing import data_uri, gradient, thumbnail
@@ -51,16 +51,15 @@ def verdict(assessment: Assessment) -> str:
 
 def bars(assessment: Assessment) -> str:
     """The classes with their probabilities, likeliest first, as a table with bars."""
-    allowed = prediction_set(assessment)
+    possible = not_ruled_out(assessment)
     rows = []
     for code, probability in ranked(assessment):
         diagnosis = BY_CODE[code]
-        inside = allowed is not None and code in allowed
-        mark = f' <span class="dx-in">{texts.IN_SET}</span>' if inside else ""
+        words = texts.BEHAVIOUR[diagnosis.behaviour]
+        mark = f' <b class="dx-in">{texts.IN_SET}</b>' if code in possible else ""
         rows.append(
-            f'<tr><th scope="row">{escape(diagnosis.name)}{mark}'
-            f'<small class="dx-word dx-w-{diagnosis.behaviour}">'
-            f"{texts.BEHAVIOUR[diagnosis.behaviour]}</small></th>"
+            f'<tr><th scope="row">{escape(diagnosis.name)}'
+            f'<small><span class="dx-w-{diagnosis.behaviour}">{words}</span>{mark}</small></th>'
             f'<td class="dx-bar" aria-hidden="true"><span><i class="dx-f-{diagnosis.behaviour}" '
             f'style="width:{100 * probability:.1f}%"></i></span></td>'
             f"<td>{percent(probability)}</td></tr>"
@@ -78,23 +77,26 @@ def bars(assessment: Assessment) -> str:
 
 
 def trust(assessment: Assessment) -> str:
-    """Each part that the model gives about its own doubt; or that it gives none."""
+    """What the model says about its own doubt; or that it has no parts to say it with."""
     given = assessment.trust
-    lines: list[tuple[str, str]] = [
-        (texts.MALIGNANT, percent(malignant_probability(assessment))),
-    ]
-    for key, label, digits in (
-        ("ood_score", texts.OOD_SCORE, 2),
-        ("predictive_entropy", texts.ENTROPY, 2),
-        ("mutual_information", texts.MUTUAL, 3),
-    ):
-        if given.get(key) is not None:
-            lines.append((label, f"{float(given[key]):.{digits}f}"))
-    listed = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in lines)
-    allowed = prediction_set(assessment)
-    below = "" if allowed is None else f"<p>{escape(_set_sentence(allowed))}</p>"
-    note = "" if given else f'<p class="dx-note">{texts.NO_TRUST}</p>'
-    return f'<div class="dx dx-trust">{below}<dl>{listed}</dl>{note}</div>'
+    together = f"<dt>{texts.MALIGNANT}</dt><dd>{percent(malignant_probability(assessment))}</dd>"
+    figures = "".join(
+        f"<dt>{label}</dt><dd>{float(given[key]):.{digits}f}</dd>"
+        for key, label, digits in (
+            ("predictive_entropy", texts.ENTROPY, 2),
+            ("mutual_information", texts.MUTUAL, 3),
+            ("ood_score", texts.OOD_SCORE, 2),
+        )
+        if given.get(key) is not None
+    )
+    below = ""
+    if figures:
+        below = (
+            f"<details><summary>{texts.FIGURES}</summary><dl>{figures}</dl>"
+            f'<p class="dx-quiet">{texts.FIGURES_HELP}</p></details>'
+        )
+    note = texts.CALIBRATED if given else texts.NO_TRUST
+    return f'<div class="dx dx-trust"><dl>{together}</dl><p class="dx-note">{note}</p>{below}</div>'
 
 
 def picture(source: str, alt: str, caption: str = "") -> str:
@@ -141,9 +143,3 @@ def refusals(sentences: Sequence[str]) -> str:
     """Files that were not taken, a line each."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in sentences)
     return f'<ul class="dx dx-refused" role="status">{lines}</ul>'
-
-
-def _set_sentence(codes: Sequence[str]) -> str:
-    if not codes:
-        return texts.SET_EMPTY
-    return texts.SET.format(names=", ".join(BY_CODE[code].name for code in codes))

@@ -1,7 +1,6 @@
 """The first page: pictures in, answers out, each with a map to look at and a report to keep."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from threading import BoundedSemaphore
 from typing import Final
@@ -9,7 +8,7 @@ from typing import Final
 import streamlit as st
 
 from dermx.app import drawing, fragments, report, texts
-from dermx.app.answer import Answered, answer_picture, percent, ranked
+from dermx.app.answer import Answered, Given, answer_picture, percent, ranked
 from dermx.app.settings import current
 from dermx.assess import Model, load_model
 from dermx.data.phantom import EXAMPLES
@@ -20,15 +19,6 @@ from dermx.explain.overlay import OPACITY
 ENDINGS: Final = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"]
 UPLOAD, CAMERA, EXAMPLE = "Upload", "Camera", "Drawn examples"
 SHOW_PROGRESS_FROM: Final = 4  # pictures
-
-
-@dataclass(frozen=True)
-class Given:
-    """One file that a visitor gave."""
-
-    id: str
-    name: str
-    data: bytes
 
 
 @st.cache_resource(show_spinner=False)
@@ -89,19 +79,15 @@ def _given(source: str) -> list[Given]:
             label_visibility="collapsed",
             key="example",
         )
-        return [Given(name, name, drawn(name))] if name else []
+        return [Given(id=name, name=name, data=drawn(name))] if name else []
     if source == CAMERA:
         shot = st.camera_input("Take a picture, close and sharp", key="camera")
-        return [Given(shot.file_id, "camera.jpg", shot.getvalue())] if shot else []
-    files = st.file_uploader(
-        texts.CHOOSE, type=ENDINGS, accept_multiple_files=True, key="files"
-    )
-    return [Given(file.file_id, file.name, file.getvalue()) for file in files or []]
+        return [Given(id=shot.file_id, name="camera.jpg", data=shot.getvalue())] if shot else []
+    files = st.file_uploader(texts.CHOOSE, type=ENDINGS, accept_multiple_files=True, key="files")
+    return [Given(id=file.file_id, name=file.name, data=file.getvalue()) for file in files or []]
 
 
-def _answers(
-    given: Sequence[Given], model: Model
-) -> tuple[list[Answered], list[tuple[str, str]]]:
+def _answers(given: Sequence[Given], model: Model) -> tuple[list[Answered], list[tuple[str, str]]]:
     """Assess what is new; forget what was taken away.
 
     Returns:
@@ -113,9 +99,7 @@ def _answers(
     new = [file for file in given if file.id not in known]
     for file in _tracked(new):
         try:
-            known[file.id] = answer_picture(
-                file.name, file.data, model, current().reading, gate(current().at_once)
-            )
+            known[file.id] = answer_picture(file, model, current().reading, gate(current().at_once))
         except PictureError as error:
             known[file.id] = str(error)
     answered: list[Answered] = []
@@ -171,16 +155,18 @@ def _show_map(item: Answered, model: Model) -> None:
     """The map with its controls; moving them runs only this part, and no forward pass."""
     assessment = item.assessment
     codes = [code for code, _ in ranked(assessment)]
-    st.html(f'<h2 class="dx">{texts.MAP_TITLE}</h2>')
+    st.html(f'<div class="dx"><h2>{texts.MAP_TITLE}</h2></div>')
     left, right = st.columns(2, gap="medium")
     with right:
         code = st.selectbox(
             "Condition to explain",
             codes,
             format_func=lambda c: f"{BY_CODE[c].name}, {percent(assessment.probabilities[c])}",
-            key="code",
+            key=f"code:{item.id}",  # not one picture's choice for another
         )
-        opacity = st.slider("Opacity of the map", 0, 100, round(100 * OPACITY), 5, format="%d %%", key="opacity")
+        opacity = st.slider(
+            "Opacity of the map", 0, 100, round(100 * OPACITY), 5, format="%d %%", key="opacity"
+        )
         box = st.toggle("Frame the lesion", key="box")
         hair = st.toggle("Compare without hair", key="hair")
         st.html(fragments.legend(opacity / 100))
@@ -227,23 +213,35 @@ def _downloads(
     bundle = model.bundle
 
     def html() -> bytes:
-        code = st.session_state.get("code") or item.assessment.prediction
+        code = st.session_state.get(f"code:{item.id}") or item.assessment.prediction
         opacity = st.session_state.get("opacity", 100 * OPACITY) / 100
         return report.as_html(item, bundle, code, opacity).encode()
 
     with st.container(horizontal=True):
         stem = PurePath(item.name).stem
         st.download_button(
-            "Report", html, f"{texts.NAME}_{stem}.html", "text/html", on_click="ignore",
-            type="primary", icon=":material/download:", key="report",
+            "Report",
+            html,
+            f"{texts.NAME}_{stem}.html",
+            "text/html",
+            on_click="ignore",
+            type="primary",
+            icon=":material/download:",
+            key="report",
         )
         st.download_button(
             "All answers, JSON" if len(answered) > 1 else "JSON",
-            report.as_json(answered, refused, bundle), f"{texts.NAME}.json", "application/json",
-            on_click="ignore", key="json",
+            report.as_json(answered, refused, bundle),
+            f"{texts.NAME}.json",
+            "application/json",
+            on_click="ignore",
+            key="json",
         )
         st.download_button(
             "All answers, CSV" if len(answered) > 1 else "CSV",
-            report.as_csv(answered, refused, bundle), f"{texts.NAME}.csv", "text/csv",
-            on_click="ignore", key="csv",
+            report.as_csv(answered, refused, bundle),
+            f"{texts.NAME}.csv",
+            "text/csv",
+            on_click="ignore",
+            key="csv",
         )

@@ -37,9 +37,7 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
         caption = texts.MAP_EMPTY
     overlaid = data_uri(mapped(item.shown, assessment, code, opacity))
     heat = fragments.picture(overlaid, f"Heat map for {name}", caption)
-    help_text = texts.MAP_HELP + (
-        f" {texts.OUTSIDE}" if cut_off(item.shown, assessment) else ""
-    )
+    help_text = texts.MAP_HELP + (f" {texts.OUTSIDE}" if cut_off(item.shown, assessment) else "")
     read = "".join(f"<li>{escape(note)}</li>" for note in assessment.notes)
     notes = f"<h3>How the picture was read</h3><ul>{read}</ul>" if read else ""
     facts = {
@@ -51,7 +49,8 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
     listed = "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     body = "\n".join(
         (
-            f"<header><h1>{escape(item.name)}</h1><p class='dx-strip'>{texts.DISCLAIMER}</p></header>",
+            f"<header><h1>{escape(item.name)}</h1>",
+            f"<p class='dx-strip'>{texts.DISCLAIMER}</p></header>",
             fragments.verdict(assessment),
             fragments.pair((original, heat)),
             fragments.legend(opacity),
@@ -59,7 +58,7 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
             fragments.bars(assessment),
             fragments.trust(assessment),
             notes,
-            f"<dl class='dx-facts'>{listed}</dl>",
+            f"<div class='dx'><dl>{listed}</dl></div>",
             f"<footer>{texts.DISCLAIMER} {texts.ADVICE}</footer>",
         )
     )
@@ -69,8 +68,7 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
 def as_json(answered: Sequence[Answered], refused: Sequence[Refused], bundle: Bundle) -> str:
     """Return the list that `dermx predict --json` prints, with the model's name on each answer."""
     rows: list[dict[str, object]] = [
-        {**item.assessment.to_dict(), "image": item.name, "model": bundle.name}
-        for item in answered
+        {**item.assessment.to_dict(), "image": item.name, "model": bundle.name} for item in answered
     ]
     rows += [{"image": name, "error": reason} for name, reason in refused]
     return json.dumps(rows, indent=2) + "\n"

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dermx.app import texts
 from dermx.app.settings import PageConfig, use
 from dermx.errors import DermxError, InputError, MissingExtraError
 
@@ -103,11 +104,9 @@ def serve(
 
     with listening:
         model = opened_model(config.model)
-        app: Any = Guarded(App(SCRIPT))
+        app: Any = Guarded(App(SCRIPT, on_script_error=_friendly))
         server = uvicorn.Server(
-            uvicorn.Config(
-                app, log_config=None, access_log=False, timeout_graceful_shutdown=3
-            )
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=3)
         )
         url = address(host, listening.getsockname()[1], base_path)
         say(f"dermx page with {model.bundle.name}: {url}  (Ctrl-C stops it)")
@@ -139,8 +138,9 @@ class Guarded:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if foreign(given.get("origin"), given.get("host")):
+        given = {name.decode("latin-1"): value for name, value in scope["headers"]}
+        origin, host = (given.get(name, b"").decode("latin-1") for name in ("origin", "host"))
+        if foreign(origin, host):
             await _refuse(scope, receive, send)
             return
 
@@ -153,13 +153,13 @@ class Guarded:
         await self.app(scope, receive, with_headers)
 
 
-def foreign(origin: str | None, host: str | None) -> bool:
-    """Whether a request comes from a page of another site.
+def foreign(origin: str, host: str) -> bool:
+    """Whether a request comes from a page of another site; without an origin it does not.
 
-    >>> foreign("https://other.example", "skin.example"), foreign(None, "skin.example")
+    >>> foreign("https://other.example", "skin.example"), foreign("", "skin.example")
     (True, False)
     """
-    return origin is not None and origin.partition("://")[2].lower() != (host or "").lower()
+    return bool(origin) and origin.partition("://")[2].lower() != host.lower()
 
 
 def address(host: str, port: int, base_path: str = "") -> str:
@@ -170,6 +170,15 @@ def address(host: str, port: int, base_path: str = "") -> str:
     """
     shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}/{base_path + '/' if base_path else ''}"
+
+
+def _friendly(error: Exception) -> bool:
+    """Show one line to the visitor; the traceback goes to the log of who serves the page."""
+    import streamlit as st
+
+    logging.getLogger(__name__).error("a visitor met a bug", exc_info=error)
+    st.error(texts.BUG)
+    return True
 
 
 async def _refuse(scope: Any, receive: Any, send: Any) -> None:

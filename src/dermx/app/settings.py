@@ -15,7 +15,7 @@ from dermx.preprocess.reading import ReadLimits
 
 @dataclass(frozen=True, kw_only=True)
 class PageConfig:
-    """Limits of the page; an unknown key in the TOML file is an error that names the nearest one."""
+    """Limits of the page; an unknown key in TOML is an error that names the nearest one."""
 
     model: str = ""  # a model's folder; none: the shipped model
     max_megabytes: int = 20  # of one file, 2**20 bytes each
@@ -64,7 +64,7 @@ _current = PageConfig()
 
 def use(config: PageConfig) -> None:
     """Make these the settings of every script that runs in this process."""
-    global _current  # noqa: PLW0603 - one server per process, one model for all visitors
+    global _current  # one server per process, one model for all visitors
     _current = config
 
 

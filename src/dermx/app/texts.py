@@ -31,6 +31,11 @@ REFER: Final = (
     "The model gives {probability} to malignant or pre-malignant conditions, which is over the "
     "threshold at which it refers. That comes first, whatever else is said here."
 )
+REFER_TITLE_UNFAMILIAR: Final = "If this is a spot on your skin, show it to a doctor"
+REFER_UNFAMILIAR: Final = (
+    "The figure for malignant or pre-malignant conditions, {probability}, is over the threshold at "
+    "which the model refers, though for a picture like this one it may mean nothing."
+)
 UNFAMILIAR_TITLE: Final = "This doesn\u2019t look like the pictures the model learned from"
 UNFAMILIAR: Final = (
     "It learned from close-ups of single lesions through a dermatoscope and from photographs of "
@@ -51,18 +56,24 @@ BEHAVIOUR: Final = {
 
 PROBABILITIES: Final = "How likely is each condition?"
 PROBABILITIES_ABSTAINED: Final = "What the numbers would be (not an answer)"
-CALIBRATED: Final = "Calibrated: of answers given with 80 %, about 80 in 100 were right in tests."
+CALIBRATED: Final = (
+    "The percentages are calibrated: of answers given with 80\u00a0%, about 80 in 100 were "
+    "right on pictures like those the model learned from. From other cameras they can be less."
+)
 NO_TRUST: Final = (
-    "This model has no trust parts: its probabilities are not calibrated, mostly too sure, and it "
+    "This model has no trust parts: its percentages are not calibrated, mostly too sure, and it "
     "can\u2019t tell when not to answer. The command \u2018dermx trust\u2019 adds them."
 )
 IN_SET: Final = "can\u2019t be ruled out"
-SET: Final = "Can\u2019t be ruled out: {names}."
-SET_EMPTY: Final = "No condition fits this picture well."
 MALIGNANT: Final = "Malignant or pre-malignant, together"
-OOD_SCORE: Final = "How unusual the picture is (higher is stranger)"
-ENTROPY: Final = "Uncertainty in all (entropy, nats)"
-MUTUAL: Final = "of which from the model itself (mutual information, nats)"
+FIGURES: Final = "Figures behind this"
+ENTROPY: Final = "Uncertainty (predictive entropy, nats)"
+MUTUAL: Final = "of which the model\u2019s own (mutual information, nats)"
+OOD_SCORE: Final = "Strangeness of the picture (higher is stranger)"
+FIGURES_HELP: Final = (
+    "Uncertainty is 0 for a sure answer and 2.08 when all eight conditions are alike. "
+    "\u2018Can\u2019t be ruled out\u2019 marks the prediction set."
+)
 
 MAP_TITLE: Final = "Where the model looked"
 MAP_HELP: Final = (
@@ -84,4 +95,6 @@ TREATMENT_LEAD: Final = (
     "changed and whether the change is larger than its usual ups and downs."
 )
 ABOUT_TITLE: Final = "About the model"
-NO_CARD: Final = "This model came without a card: what it was trained on and how good it is, is unknown."
+NO_CARD: Final = (
+    "This model came without a card: what it was trained on and how good it is, is unknown."
+)

@@ -329,6 +329,7 @@ def check(
 
 app.command("app")(page)
 
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the words after `dermx` when `arguments` is None.
 

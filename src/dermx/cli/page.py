@@ -38,7 +38,9 @@ def app(
     ] = "",
     config: Annotated[
         Path | None,
-        typer.Option(metavar="TOML", envvar="DERMX_APP_CONFIG", help="Limits, in a section [page]."),
+        typer.Option(
+            metavar="TOML", envvar="DERMX_APP_CONFIG", help="Limits, in a section [page]."
+        ),
     ] = None,
     browser: Annotated[
         bool, typer.Option(help="Open the page in a browser, where there is a screen.")
