@@ -51,7 +51,7 @@ LOOK: Final = {
     "theme.light.backgroundColor": "#f6f8f9",
     "theme.light.secondaryBackgroundColor": "#ffffff",
     "theme.light.textColor": "#1c2833",
-    "theme.light.borderColor": "#8796a2",
+    "theme.light.borderColor": "#7b8a96",
     "theme.light.linkColor": "#0b6078",
     "theme.dark.primaryColor": "#6cc3d8",
     "theme.dark.backgroundColor": "#11161b",
