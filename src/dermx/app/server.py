@@ -33,7 +33,7 @@ HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
         "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:; "
-        "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+        "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
         "frame-ancestors 'self'; form-action 'none'; base-uri 'self'"
     ),
     "Referrer-Policy": "no-referrer",
