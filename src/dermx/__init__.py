@@ -54,6 +54,33 @@ def predict(picture: "Source") -> dict[str, Any]:
     }
 
 
+def predict_with_trust(picture: "Source") -> dict[str, Any]:
+    """Ask the shipped model about one picture, and whether to believe it.
+
+    Args:
+        picture: A path, the bytes of a file, a PIL image, or an RGB uint8 array (h, w, 3).
+
+    Returns:
+        The keys of `predict`, and `predictive_entropy` and `mutual_information` in nats;
+        `ood_score`, higher is stranger, and `is_ood`; `prediction_set`, codes; `malignancy` with
+        `probability` and `refer`; `abstain`; and `message`, for a lay person.
+
+    Raises:
+        PictureError: It can't be read.
+        BundleError: The shipped model has no trust parts.
+    """
+    assessment = _shipped().assess(picture)
+    if not assessment.trust:
+        from dermx.errors import BundleError
+
+        raise BundleError(
+            "the shipped model has no trust parts: dermx trust RUN --bundle FOLDER makes them"
+        )
+    answer = assessment.to_dict()
+    del answer["image"]
+    return answer
+
+
 @cache
 def _shipped() -> "Model":
     return load_model()

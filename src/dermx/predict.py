@@ -23,6 +23,7 @@ from dermx.model.runtime import Session, usable_cores
 from dermx.preprocess.pipeline import prepare
 from dermx.preprocess.reading import Source, read_picture
 from dermx.preprocess.shift import Change
+from dermx.preprocess.views import VIEWS, align, eight_views
 from dermx.records import Case, Predictions, View
 
 Progress = Callable[[int], object]  # called with how many pictures were done since the last call
@@ -48,11 +49,12 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Passed:
-    """One picture after the network."""
+    """One picture after the network; of several views, `map` and `features` are the means."""
 
     prepared: Prepared
-    map: Float32[np.ndarray, "c h w"]
+    map: Float32[np.ndarray, "c h w"]  # aligned to the picture as it was taken
     features: Float32[np.ndarray, " c"]
+    views: Float32[np.ndarray, "v c"]  # features of each view
 
 
 def predict_cases(
@@ -63,6 +65,7 @@ def predict_cases(
     threads: int | None = None,
     progress: Progress | None = None,
     change: Change | None = None,
+    views: int = 1,
 ) -> tuple[Predictions, list[Failure]]:
     """Run a model over a table of cases.
 
@@ -75,18 +78,21 @@ def predict_cases(
         progress: Called with the number of pictures done since the last call.
         change: Applied to every upright picture before it is prepared, e.g. one of
             `dermx.preprocess.shift`; called from several threads.
+        views: 1, or 8 for the mean over turns and mirror images of each picture; the result then
+            also has the logits of each view. Mean features give mean logits: the layer is linear.
 
     Returns:
         The predictions for the pictures that could be read, and the others with the reason.
 
     Raises:
-        InputError: A case's diagnosis is not one of the model's classes.
+        InputError: A case's diagnosis is not one of the model's classes, or `views` is neither.
     """
     session = model if isinstance(model, Session) else Session(model, threads)
     codes = session.bundle.codes
     labels = [_label(case, codes) for case in cases]
     kept: list[int] = []
     rows: list[np.ndarray] = []
+    of_views: list[np.ndarray] = []
     failures: list[Failure] = []
     answers = forward(
         session,
@@ -94,6 +100,7 @@ def predict_cases(
         batch_size=batch_size,
         threads=threads,
         change=change,
+        views=views,
     )
     for i, answer in enumerate(answers):
         if isinstance(answer, PictureError):
@@ -101,6 +108,7 @@ def predict_cases(
         else:
             kept.append(i)
             rows.append(answer.features)
+            of_views.append(session.logits(answer.views))
         if progress is not None:
             progress(1)
     features = np.array(rows, np.float32).reshape(len(rows), session.bundle.weight.shape[1])
@@ -111,6 +119,7 @@ def predict_cases(
         logits=session.logits(features),
         features=features,
         codes=codes,
+        views=np.array(of_views, np.float32) if views > 1 and of_views else None,
     )
     return predictions, failures
 
@@ -122,14 +131,16 @@ def forward(
     batch_size: int = 32,
     threads: int | None = None,
     change: Change | None = None,
+    views: int = 1,
 ) -> Iterator[Passed | PictureError]:
     """Read pictures and run the network, one answer per source, in order.
 
     At most three batches of prepared pictures are in memory, however many sources there are.
-    `change` is applied to every upright picture before it is prepared.
+    `change` is applied to every upright picture before it is prepared; with 8 `views`, the
+    answers are means over the picture's turns and mirror images.
 
     Raises:
-        InputError: `batch_size` or `threads` is below 1.
+        InputError: `batch_size` or `threads` is below 1, or `views` is neither 1 nor 8.
     """
     readers = usable_cores() if threads is None else threads
     if batch_size < 1 or readers < 1:
@@ -140,14 +151,41 @@ def forward(
     read = partial(_read, spec=spec) if change is None else partial(_read_changed, change, spec)
     with _pool(readers) as pool:
         for batch in _batches(pool, read, sources, batch_size):
-            ready = [item.pixels for item in batch if isinstance(item, Prepared)]
-            outputs = zip(*session.run(np.stack(ready)), strict=True) if ready else iter(())
+            pixels = [item.pixels for item in batch if isinstance(item, Prepared)]
+            outputs = iter(zip(*run_views(session, pixels, views), strict=True) if pixels else ())
             for item in batch:
                 if isinstance(item, Prepared):
-                    feature_map, features = next(outputs)
-                    yield Passed(prepared=item, map=feature_map, features=features)
+                    feature_map, of_views = next(outputs)
+                    yield passed(item, feature_map, of_views)
                 else:
                     yield item
+
+
+def run_views(
+    session: Session, pixels: Sequence[UInt8[np.ndarray, "s s 3"]], views: int = 1
+) -> tuple[Float32[np.ndarray, "n v c h w"], Float32[np.ndarray, "n v c"]]:
+    """Run the network on 1 or 8 views of each picture, all in one batch.
+
+    Raises:
+        InputError: `views` is neither 1 nor 8.
+    """
+    if views not in (1, VIEWS):
+        raise InputError(f"views must be 1 or {VIEWS}, got {views}")
+    stack = [one[None] if views == 1 else eight_views(one) for one in pixels]
+    maps, features = session.run(np.concatenate(stack))
+    shape = (len(pixels), views)
+    return maps.reshape(*shape, *maps.shape[1:]), features.reshape(*shape, features.shape[1])
+
+
+def passed(
+    prepared: Prepared,
+    maps: Float32[np.ndarray, "v c h w"],
+    features: Float32[np.ndarray, "v c"],
+) -> Passed:
+    """Join the views of one picture: the mean of their features, and of their maps turned back."""
+    aligned = maps[0] if len(maps) == 1 else align(maps).mean(axis=0)
+    mean = features[0] if len(features) == 1 else features.mean(axis=0)
+    return Passed(prepared=prepared, map=aligned, features=mean, views=features)
 
 
 def read_prepared(source: Source, spec: PreprocessConfig) -> Prepared:

@@ -82,6 +82,7 @@ class Predictions:
     logits: Float32[np.ndarray, "n classes"]
     features: Float32[np.ndarray, "n features"]
     codes: tuple[str, ...] = CODES
+    views: Float32[np.ndarray, "n v classes"] | None = None  # logits of each view, where several
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -90,6 +91,10 @@ class Predictions:
             raise InputError(f"need one row per case, got {n} images and lengths {sorted(lengths)}")
         if self.logits.ndim != 2 or self.logits.shape[1] != len(self.codes):
             raise InputError(f"logits have shape {self.logits.shape}, need (n, {len(self.codes)})")
+        if self.views is not None and self.views.shape[::2] != self.logits.shape:
+            raise InputError(
+                f"views have shape {self.views.shape}, need ({n}, views, {len(self.codes)})"
+            )
 
     @property
     def probs(self) -> Float[np.ndarray, "n classes"]:
@@ -106,20 +111,23 @@ class Predictions:
             logits=self.logits[index],
             features=self.features[index],
             codes=self.codes,
+            views=None if self.views is None else self.views[index],
         )
 
     def save(self, path: Path) -> None:
         """Write one `.npz` file, whole or not at all."""
+        parts: dict[str, Any] = {
+            "images": np.array(self.images, dtype=np.str_),
+            "groups": np.array(self.groups, dtype=np.str_),
+            "labels": self.labels,
+            "logits": self.logits,
+            "features": self.features,
+            "codes": np.array(self.codes, dtype=np.str_),
+        }
+        if self.views is not None:
+            parts["views"] = self.views
         with write_whole(path) as file:
-            np.savez(
-                file,
-                images=np.array(self.images, dtype=np.str_),
-                groups=np.array(self.groups, dtype=np.str_),
-                labels=self.labels,
-                logits=self.logits,
-                features=self.features,
-                codes=np.array(self.codes, dtype=np.str_),
-            )
+            np.savez(file, **parts)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -137,6 +145,7 @@ class Predictions:
                     logits=parts["logits"],
                     features=parts["features"],
                     codes=tuple(str(code) for code in parts["codes"]),
+                    views=parts.get("views"),
                 )
         except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
             raise DataError(f"{path} is not a predictions file: {error}") from error
@@ -155,11 +164,15 @@ class Assessment:
     trust: Mapping[str, Any] = field(
         default_factory=dict
     )  # filled where the bundle has trust parts
+    answer: str | None = None  # code, where the answer is not chosen by `probabilities`
 
     @property
     def prediction(self) -> str:
-        """Code of the most probable class."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+        """Code of the answer: the class of the highest logit.
+
+        Calibration can make another class more probable than the answer; confidence is then low.
+        """
+        return self.answer or max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def confidence(self) -> float:
@@ -200,6 +213,22 @@ def softmax(logits: Float[np.ndarray, "n classes"]) -> Float[np.ndarray, "n clas
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     weights = np.exp(shifted)
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def check_cases(values: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> None:
+    """Refuse what no figure can be made of.
+
+    Raises:
+        InputError: There is no case, not one label per case, an unknown label, or NaN.
+    """
+    if len(values) != len(labels) or len(labels) == 0 or values.ndim != 2:
+        raise InputError(f"need one label per case, got {values.shape} and {len(labels)} labels")
+    if labels.min() < 0 or labels.max() >= values.shape[1]:
+        raise InputError(
+            f"labels must be 0 to {values.shape[1] - 1}, got {labels.min()} to {labels.max()}"
+        )
+    if not np.isfinite(values).all():
+        raise InputError("logits or probabilities hold NaN or infinity; the model diverged")
 
 
 class write_whole:  # noqa: N801 - used like `open`

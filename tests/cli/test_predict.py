@@ -33,7 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model(tiny_bundle: Bundle) -> list[str]:
-    return ["--model", str(tiny_bundle.folder)]
+    """Plain answers of a model without trust parts; `test_trust.py` is about the others."""
+    return ["--model", str(tiny_bundle.folder), "--no-trust"]
 
 
 def test_the_table_names_what_a_reader_needs(

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from dermx import __version__
+from dermx.cli import trust as trust_commands
 from dermx.cli.page import app as page
 from dermx.errors import DermxError
 
@@ -74,8 +75,13 @@ def predict(
         Path | None,
         typer.Option(metavar="DIR", help="Write what the model looked at, a PNG per picture."),
     ] = None,
+    no_trust: Annotated[
+        bool,
+        typer.Option("--no-trust", help="One view, plain softmax, no word on whether to believe."),
+    ] = False,
+    self_test: Annotated[bool, trust_commands.SELF_TEST] = False,
 ) -> None:
-    """Assess pictures: which diagnosis, and how sure.
+    """Assess pictures: which diagnosis, how sure, and whether to believe it.
 
     A picture that can't be read is reported and the others go on. Exit status: 0 when every
     picture was read, 1 when some were not, 2 when nothing could be done.
@@ -89,6 +95,7 @@ def predict(
         csv_file=csv_file,
         isic=csv_format is CsvFormat.isic,
         heatmaps=heatmaps,
+        with_trust=not no_trust,
     )
     raise typer.Exit(status)
 
@@ -328,6 +335,10 @@ def check(
 
 
 app.command("app")(page)
+app.command()(trust_commands.calibrate)
+app.command()(trust_commands.uncertainty)
+app.command()(trust_commands.trust)
+app.command()(trust_commands.selftest)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,10 +9,10 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import typer
@@ -29,6 +29,21 @@ from dermx.records import Assessment, write_whole
 T = TypeVar("T")
 Answer = Assessment | Failure
 
+NO_TRUST = (
+    "this model has no trust parts, so confidence is not calibrated; dermx trust RUN makes them"
+)
+TRUST_COLUMNS = (
+    "predictive_entropy",
+    "mutual_information",
+    "ood_score",
+    "is_ood",
+    "prediction_set",
+    "malignancy",
+    "refer",
+    "abstain",
+    "message",
+)
+MESSAGES = 10  # pictures up to which a message is shown for each
 DISCLAIMER = "Research and education, not a medical device."
 BEHAVIOUR = {"benign": "benign", "premalignant": "pre-malignant", "malignant": "malignant"}
 COLOUR = {"benign": "green", "premalignant": "yellow", "malignant": "red"}
@@ -44,8 +59,12 @@ def predict_pictures(
     csv_file: Path | None = None,
     isic: bool = False,
     heatmaps: Path | None = None,
+    with_trust: bool = True,
 ) -> int:
     """Assess pictures and show or write the answers.
+
+    ISIC's file has the probabilities of one view without calibration, as `dermx evaluate` writes
+    it: its scorer takes the most probable class as the answer, which calibration can change.
 
     Returns:
         0 when every picture was read, else 1.
@@ -57,10 +76,12 @@ def predict_pictures(
     """
     pictures = gather(paths)
     _check_outputs(pictures, csv_file, isic, heatmaps)
-    opened = load_model(model)
+    opened = load_model(model, with_trust=with_trust and not isic)
     for folder in (csv_file.parent if csv_file else None, heatmaps):
         if folder is not None:  # before the work, so that none is lost to a place one can't write
             folder.mkdir(parents=True, exist_ok=True)
+    if with_trust and not isic and opened.trust is None:
+        typer.echo(f"note: {NO_TRUST}", err=True)
     answers = list(_track(opened.assess_many(pictures), len(pictures), "assessing"))
     if csv_file is not None:
         (write_isic if isic else write_csv)(csv_file, answers, opened.bundle.codes)
@@ -71,7 +92,9 @@ def predict_pictures(
         typer.echo(json.dumps([to_dict(answer) for answer in answers], indent=2))
         return _status(answers)
     if csv_file is None:
-        show_table([answer for answer in answers if isinstance(answer, Assessment)])
+        read = [answer for answer in answers if isinstance(answer, Assessment)]
+        show_table(read)
+        show_messages(read)
     else:
         typer.echo(f"predictions: {csv_file}")
     if heatmaps is not None:
@@ -105,20 +128,38 @@ def write_csv(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODE
     Args:
         path: The file.
         answers: In the order of the rows; a picture that can't be read has only its error.
-        codes: The model's classes, a column each.
+        codes: The model's classes, a column each; trust columns follow where there are any.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "prediction", "confidence", *codes, "error"])
+    trusted = any(isinstance(answer, Assessment) and answer.trust for answer in answers)
+    more = TRUST_COLUMNS if trusted else ()
+    writer.writerow(["image", "prediction", "confidence", *codes, *more, "error"])
     for answer in answers:
         if isinstance(answer, Failure):
-            writer.writerow([answer.image, "", "", *("" for _ in codes), answer.message])
+            empty = ("" for _ in (*codes, *more))
+            writer.writerow([answer.image, "", "", *empty, answer.message])
         else:
             probabilities = [answer.probabilities[code] for code in codes]
             head = [answer.image, answer.prediction, answer.confidence]
-            writer.writerow([*head, *probabilities, ""])
+            cells = flat_trust(answer.trust)
+            writer.writerow([*head, *probabilities, *(cells[name] for name in more), ""])
     with write_whole(path) as file:
         file.write(text.getvalue().encode(errors="surrogateescape"))  # names keep their bytes
+
+
+def flat_trust(trust: Mapping[str, Any]) -> dict[str, object]:
+    """Trust keys as cells of a table: a set as codes with spaces between, truth as 1 or 0."""
+    if not trust:
+        return {}
+    danger = trust["malignancy"]
+    flat = {
+        **trust,
+        "prediction_set": " ".join(trust["prediction_set"]),
+        "malignancy": danger["probability"],
+        "refer": danger["refer"],
+    }
+    return {key: int(value) if isinstance(value, bool) else value for key, value in flat.items()}
 
 
 def write_isic(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODES) -> None:
@@ -177,9 +218,10 @@ def show_table(answers: Sequence[Assessment]) -> None:
     if not answers:
         return
     rows = [_row(answer) for answer in answers]
+    headings = (*HEADINGS, "advice")[: len(rows[0])]
     if not sys.stdout.isatty():
-        widths = [max(len(row[i]) for row in [HEADINGS, *rows]) for i in range(len(HEADINGS))]
-        for row in [HEADINGS, *rows]:
+        widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+        for row in [headings, *rows]:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             typer.echo(line.rstrip())
         return
@@ -190,17 +232,51 @@ def show_table(answers: Sequence[Assessment]) -> None:
     names = [Path(answer.image).name for answer in answers]
     short = len(set(names)) == len(names)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in HEADINGS:
+    for heading in headings:
         table.add_column(heading, overflow="fold", no_wrap=heading in ("confidence", "behaviour"))
-    for answer, name, (image, *cells, behaviour) in zip(answers, names, rows, strict=True):
+    for answer, name, (image, *cells) in zip(answers, names, rows, strict=True):
         colour = COLOUR[BY_CODE[answer.prediction].behaviour]
-        picture = Text(name if short else image)
-        table.add_row(picture, *map(Text, cells), Text(behaviour, style=colour))
+        styles = ["", "", "", colour, "" if _answered(answer) else "bold yellow"]
+        texts = map(Text, cells, styles[: len(cells)])
+        table.add_row(Text(name if short else image), *texts)
     Console().print(table)
 
 
+def show_messages(answers: Sequence[Assessment]) -> None:
+    """Say what a lay person should know about each of a few pictures; of many, how many."""
+    trusted = [answer for answer in answers if answer.trust]
+    if len(trusted) > MESSAGES:
+        away = sum(answer.trust["is_ood"] for answer in trusted)
+        unsure = sum(answer.trust["abstain"] for answer in trusted) - away
+        refer = sum(answer.trust["malignancy"]["refer"] for answer in trusted)
+        typer.echo(
+            f"{len(trusted)} pictures: {away} of nothing the model knows, {unsure} unsure, "
+            f"{refer} to be seen by a dermatologist; --json or --csv has a message for each"
+        )
+        return
+    for answer in trusted:
+        typer.echo(f"{answer.image}: {answer.trust['message']}")
+
+
+def _answered(answer: Assessment) -> bool:
+    return not answer.trust or _advice(answer) == "answered"
+
+
+def _advice(answer: Assessment) -> str:
+    """Two or three words on what to do with an answer."""
+    if answer.trust["is_ood"]:
+        return "not known, no answer"
+    if answer.trust["abstain"]:
+        return "unsure, have it seen"
+    return "have it seen" if answer.trust["malignancy"]["refer"] else "answered"
+
+
 def _row(answer: Assessment) -> tuple[str, ...]:
-    first, *others = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    first = (answer.prediction, answer.confidence)
+    others = sorted(
+        (item for item in answer.probabilities.items() if item[0] != first[0]),
+        key=lambda item: -item[1],
+    )
     second = f"{BY_CODE[others[0][0]].name}, {_percent(others[0][1])}" if others else ""
     return (
         answer.image,
@@ -208,6 +284,7 @@ def _row(answer: Assessment) -> tuple[str, ...]:
         _percent(first[1]),
         second,
         BEHAVIOUR[BY_CODE[first[0]].behaviour],
+        *((_advice(answer),) if answer.trust else ()),
     )
 
 

@@ -5,6 +5,7 @@ bundle.json    format, name, classes in the order of the logits, preprocessing, 
 network.onnx   pixels (n, 3, s, s) → map (n, c, h, w) and features (n, c), the mean over the map
 head.npz       the linear layer: weight (classes, c), bias (classes,)
 card.md        the model card, for people
+trust.json     optional: when to believe the model; trust.npz has its arrays (`dermx trust RUN`)
 ```
 
 A bundle is JSON, ONNX and plain arrays; nothing in it is ever unpickled. The hashes find damage and
@@ -13,12 +14,14 @@ mixed-up files, not forgery: whoever can replace a file can replace its hash.
 
 import hashlib
 import json
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -32,7 +35,8 @@ INDEX: Final = "bundle.json"
 NETWORK: Final = "network.onnx"
 HEAD: Final = "head.npz"
 CARD: Final = "card.md"
-TRUST: Final = "trust.json"  # optional
+TRUST: Final = "trust.json"  # optional, as is
+TRUST_ARRAYS: Final = "trust.npz"
 SHIPPED: Final = Path(__file__).parent / "shipped"  # the model that comes with the package
 
 
@@ -51,6 +55,14 @@ class Bundle:
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured on the test part
     created: str = ""  # ISO 8601, UTC
     version: str = ""  # of the dermx that wrote it
+    trust: "TrustParts | None" = None  # what `dermx trust` fitted; None where it did not
+
+
+class TrustParts(NamedTuple):
+    """What `dermx.trust.verdict` needs, as it lies in the bundle."""
+
+    settings: Mapping[str, Any]  # JSON values
+    arrays: Mapping[str, np.ndarray]
 
 
 def load_bundle(path: Path | None = None) -> Bundle:
@@ -77,6 +89,11 @@ def load_bundle(path: Path | None = None) -> Bundle:
     _check_files(folder, hashes)
     weight, bias = _read_head(folder / HEAD)
     _check_head(codes, weight, bias)
+    trust = _read_trust(folder) if TRUST in hashes else None
+    if trust is not None and trust.settings.get("head") != head_digest(weight, bias):
+        raise BundleError(
+            f"{folder / TRUST} was fitted for another model; fit it again: dermx trust RUN"
+        )
     return Bundle(
         folder=folder,
         name=name,
@@ -89,6 +106,7 @@ def load_bundle(path: Path | None = None) -> Bundle:
         figures=figures,
         created=str(index.get("created", "")),
         version=str(index.get("dermx", "")),
+        trust=trust,
     )
 
 
@@ -127,11 +145,8 @@ def write_bundle(
     weight, bias = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
     _check_head(tuple(codes), weight, bias)
     _check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the last step is a rename within one file system.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        fresh, old = Path(scratch) / "new", Path(scratch) / "old"
-        fresh.mkdir()
+
+    def fill(fresh: Path) -> None:
         (fresh / NETWORK).write_bytes(network_bytes)
         np.savez(fresh / HEAD, weight=weight, bias=bias)
         (fresh / CARD).write_text(card, encoding="utf-8")
@@ -147,6 +162,67 @@ def write_bundle(
             "sha256": {part: _sha256(fresh / part) for part in (NETWORK, HEAD, CARD)},
         }
         (fresh / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+    _replace(folder, fill)
+    return load_bundle(folder)
+
+
+def write_trust(bundle: Bundle, parts: TrustParts, *, card: str | None = None) -> Bundle:
+    """Give a bundle trust parts, whole or not at all; older ones are replaced.
+
+    Args:
+        bundle: The model that the parts were fitted for.
+        parts: JSON settings, to which the model's `head_digest` is added, and arrays.
+        card: A new model card; the old one stays when None.
+
+    Returns:
+        The bundle as it now is.
+
+    Raises:
+        BundleError: The folder is not a bundle any more, or has become another model.
+    """
+    folder = bundle.folder
+    _check_replaceable(folder)
+    index = _read_index(folder, shipped=False)
+    now = load_bundle(folder)
+    if head_digest(now.weight, now.bias) != head_digest(bundle.weight, bundle.bias):
+        raise BundleError(f"{folder} has become another model; run `dermx trust` again")
+    arrays: dict[str, Any] = dict(parts.arrays)
+    settings = {**parts.settings, "head": head_digest(bundle.weight, bundle.bias)}
+
+    def fill(fresh: Path) -> None:
+        for part in (NETWORK, HEAD, CARD):
+            shutil.copy2(folder / part, fresh / part)
+        if card is not None:
+            (fresh / CARD).write_text(card, encoding="utf-8")
+        text = json.dumps(settings, indent=2, allow_nan=False) + "\n"
+        (fresh / TRUST).write_text(text, encoding="utf-8")
+        np.savez_compressed(fresh / TRUST_ARRAYS, **arrays)
+        names = (NETWORK, HEAD, CARD, TRUST, TRUST_ARRAYS)
+        hashes = {"sha256": {part: _sha256(fresh / part) for part in names}}
+        (fresh / INDEX).write_text(json.dumps(index | hashes, indent=2) + "\n", encoding="utf-8")
+
+    _replace(folder, fill)
+    return load_bundle(folder)
+
+
+def head_digest(weight: Float32[np.ndarray, "classes c"], bias: Float32[np.ndarray, " c"]) -> str:
+    """Return a digest of the linear layer, which tells trained models apart.
+
+    Unlike the hash of the network's file it stays when a run is exported by another version.
+    """
+    parts = (np.ascontiguousarray(part, "<f4").tobytes() for part in (weight, bias))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Put a folder that `fill` has filled in the place of another, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the last step is a rename within one file system.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        fresh, old = Path(scratch) / "new", Path(scratch) / "old"
+        fresh.mkdir()
+        fill(fresh)
         if folder.exists():
             folder.rename(old)
         try:
@@ -155,7 +231,6 @@ def write_bundle(
             if old.exists():
                 old.rename(folder)
             raise
-    return load_bundle(folder)
 
 
 def _read_index(folder: Path, *, shipped: bool) -> dict[str, Any]:
@@ -211,6 +286,17 @@ def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise BundleError(f"{path} does not hold weight and bias: {error}") from error
 
 
+def _read_trust(folder: Path) -> TrustParts:
+    try:
+        settings = json.loads((folder / TRUST).read_text(encoding="utf-8"))
+        with np.load(folder / TRUST_ARRAYS, allow_pickle=False) as stored:
+            return TrustParts(dict(settings), dict(stored))
+    except (OSError, TypeError, ValueError, BadZipFile) as error:
+        raise BundleError(
+            f"{folder} has trust parts that can't be read: {error}; make them: dermx trust RUN"
+        ) from error
+
+
 def _check_head(codes: tuple[str, ...], weight: np.ndarray, bias: np.ndarray) -> None:
     if unknown := [code for code in codes if code not in CODES]:
         raise BundleError(f"unknown classes {unknown}; dermx knows {', '.join(CODES)}")
@@ -230,7 +316,7 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir() or folder.is_symlink():
         raise BundleError(f"{folder} is not a plain folder; name another place for the model")
-    own = {INDEX, NETWORK, HEAD, CARD, TRUST}
+    own = {INDEX, NETWORK, HEAD, CARD, TRUST, TRUST_ARRAYS}
     names = {entry.name for entry in folder.iterdir()}
     if names and (INDEX not in names or names - own):
         foreign = sorted(names - own) or sorted(names)

@@ -19,7 +19,16 @@ HEADLINE = {
 }
 
 
-def model_card(config: Config, figures: Mapping[str, Any], facts: Mapping[str, str]) -> str:
+_PLAIN = "The probabilities are a softmax without calibration."
+_TRUSTED = (
+    "Probabilities are calibrated, strange pictures turned away and unsure cases not answered: fitted on pictures of the\n"
+    "  same sources, so on others expect confidence to be too high, and see docs/RESULTS.md for where it breaks."
+)
+
+
+def model_card(
+    config: Config, figures: Mapping[str, Any], facts: Mapping[str, str], *, trusted: bool = False
+) -> str:
     """Write the card.
 
     Args:
@@ -27,6 +36,7 @@ def model_card(config: Config, figures: Mapping[str, Any], facts: Mapping[str, s
         figures: "cases", "groups" and "scores" of `metrics.json` on the test part; empty where
             nothing was measured yet.
         facts: What the result depends on, by name.
+        trusted: The bundle has trust parts.
     """
     spec = config.preprocess
     classes = "\n".join(
@@ -56,7 +66,7 @@ A baseline for research, teaching, and trying decision-support ideas. Not for di
   expect it to call clinical photographs of other skin diseases, and everyday photographs, acne.
 - Seven of the classes come from two clinics (Vienna, Queensland); other cameras, skin types and sites lower the accuracy.
 - Dark skin is hardly represented. Conditions outside the eight are not recognised as such.
-- The probabilities are a softmax without calibration.
+- {_TRUSTED if trusted else _PLAIN}
 
 ## Training data
 HAM10000 (Tschandl, Rosendahl, Kittler, Sci. Data 5:180161, 2018; CC BY-NC 4.0) and clinical photographs of acne, split by lesion and by patient;

@@ -12,7 +12,7 @@ from dermx.diagnoses import DERMOSCOPIC
 from dermx.errors import DataError, InputError
 from dermx.evaluate.decision import Decide, operating_point
 from dermx.evaluate.stress import STRESS, stress, stress_csv
-from dermx.model.bundle import load_bundle
+from dermx.model.bundle import HEAD, Bundle, load_bundle
 from dermx.predict import Progress, predict_cases
 from dermx.preprocess.shift import SEVERITIES, Change
 from dermx.records import Case, Predictions, write_whole
@@ -95,13 +95,27 @@ def predictions_of(
     run: Path, cases: Sequence[Case], folder: Path, track: "Track | None", say: Say
 ) -> Predictions:
     """Predict, or read what was predicted with the same bundle for the same cases."""
-    bundle, path = load_bundle(run / "bundle"), folder / "predictions.npz"
-    if path.is_file() and path.stat().st_mtime > (run / "bundle" / "bundle.json").stat().st_mtime:
+    return predicted(load_bundle(run / "bundle"), cases, folder / "predictions.npz", track, say)
+
+
+def predicted(
+    bundle: Bundle,
+    cases: Sequence[Case],
+    path: Path,
+    track: "Track | None",
+    say: Say,
+    views: int = 1,
+) -> Predictions:
+    """Predict, or read the file if the same network made it for the same cases and views."""
+    # Not the index: it is written anew when trust parts are added, which change no prediction.
+    newest = max(part.stat().st_mtime for part in (bundle.network, bundle.folder / HEAD))
+    if path.is_file() and path.stat().st_mtime > newest:
         known = Predictions.load(path)
-        if list(known.images) == [case.image for case in cases]:
+        same_views = (1 if known.views is None else known.views.shape[1]) == views
+        if same_views and list(known.images) == [case.image for case in cases]:
             return known
     progress = counted(track, "predicting", len(cases))
-    predictions, failures = predict_cases(bundle, cases, progress=progress)
+    predictions, failures = predict_cases(bundle, cases, progress=progress, views=views)
     for image, message in failures:
         say(f"{image}: {message}")
     predictions.save(path)

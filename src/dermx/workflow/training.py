@@ -25,7 +25,15 @@ from dermx.data.split import (
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError, DataError, MissingExtraError
 from dermx.evaluate.metrics import accuracy, balanced_accuracy, confusion_matrix
-from dermx.model.bundle import load_bundle, write_bundle
+from dermx.model.bundle import (
+    INDEX,
+    Bundle,
+    TrustParts,
+    head_digest,
+    load_bundle,
+    write_bundle,
+    write_trust,
+)
 from dermx.model.card import model_card
 from dermx.predict import reading_side
 from dermx.preprocess.pipeline import clean, prepare, shorter_side_to
@@ -225,7 +233,21 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
             f"the exported network differs from PyTorch by {difference:.1e} in a logit"
         )
     say(f"{out}: {len(sample)} pictures within {difference:.1e} of PyTorch")
+    carried = trust_parts_of(run / "bundle", bundle) if out != run / "bundle" else None
+    if carried is not None:
+        card = model_card(config, figures, read_facts(run), trusted=True)
+        write_trust(bundle, carried, card=card)
+        say(f"{out}: with the trust parts of {run / 'bundle'}")
     return out
+
+
+def trust_parts_of(folder: Path, model: Bundle) -> TrustParts | None:
+    """Trust parts that were fitted for this model, though exported another time; None without."""
+    if not (folder / INDEX).is_file():
+        return None
+    other = load_bundle(folder)
+    same = head_digest(other.weight, other.bias) == head_digest(model.weight, model.bias)
+    return other.trust if same else None
 
 
 def check_setup(

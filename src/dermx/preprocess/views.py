@@ -1,0 +1,38 @@
+"""How else could the same lesion have been held? Its eight views: four quarter turns, two mirrors.
+
+A lesion has no up and no left, so the eight are equally good pictures of it, made without any
+interpolation. `align` turns what the network says about places back to the first view.
+
+Limit: a photograph of a face has an up; its turned views are less like what a model was trained on.
+"""
+
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+VIEWS: Final = 8
+
+
+def eight_views(pixels: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "8 s s 3"]:
+    """Return the picture turned by 0, 90, 180 and 270 degrees, then the same of its mirror image.
+
+    >>> corner = np.zeros((2, 2, 3), np.uint8)
+    >>> corner[0, 0] = 1
+    >>> [tuple(map(int, np.argwhere(view[..., 0])[0])) for view in eight_views(corner)[:4]]
+    [(0, 0), (1, 0), (1, 1), (0, 1)]
+    """
+    sides = (pixels, pixels[:, ::-1])
+    return np.stack([np.rot90(side, turns) for side in sides for turns in range(4)])
+
+
+def align(maps: Float32[np.ndarray, "8 c h h"]) -> Float32[np.ndarray, "8 c h h"]:
+    """Turn each view's map back, so that cells of all eight show the same place.
+
+    >>> picture = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+    >>> maps = np.moveaxis(eight_views(picture), -1, 1).astype(np.float32)
+    >>> bool((align(maps) == maps[0]).all())
+    True
+    """
+    back = [np.rot90(maps[i], -(i % 4), axes=(1, 2)) for i in range(VIEWS)]
+    return np.stack([view[:, :, ::-1] if i >= 4 else view for i, view in enumerate(back)])

@@ -1,0 +1,1 @@
+"""May this prediction be believed? Arrays in, numbers out; no network, no files."""

@@ -1,0 +1,362 @@
+"""May a trained model be believed? Calibration, trust parts into the bundle, figures on a part.
+
+Fitting uses the validation part (or out-of-fold predictions), reporting the test part.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from dermx.config import load_config
+from dermx.errors import BundleError, DataError
+from dermx.evaluate.screening import dangerous_cases
+from dermx.model.bundle import Bundle, head_digest, load_bundle, write_trust
+from dermx.model.card import model_card
+from dermx.model.runtime import Session
+from dermx.predict import predict_cases
+from dermx.preprocess.shift import SEVERITIES
+from dermx.preprocess.views import VIEWS
+from dermx.records import Case, Predictions, write_whole
+from dermx.runs import read_facts, read_figures, read_parts
+from dermx.trust.calibration import METHODS, fit_calibration, reliability
+from dermx.trust.fitting import Wanted, doubts, fit_trust
+from dermx.trust.measure import (
+    answered_figures,
+    calibration_figures,
+    dermoscopic,
+    doubt_figures,
+    referral_figures,
+    rejected_by_class,
+    set_figures,
+)
+from dermx.trust.shifting import shift_csv, shift_rows
+from dermx.trust.verdict import Trust, judge
+from dermx.workflow.evaluation import Part, Say, counted, predicted, write_json
+
+if TYPE_CHECKING:
+    from dermx.train.loop import Track
+    from dermx.trust.gate import Gate
+
+SHIFTS: Final = ("blur", "noise", "jpeg", "brightness", "colour_cast", "rotation", "crop")
+TEMPERATURE: Final = "calibration_temperature.json"
+
+
+def views_of(
+    run: Path, part: Part, *, views: int = VIEWS, track: "Track | None" = None, say: Say = print
+) -> Predictions:
+    """Predict a part of a run with all views, or read what was predicted with the same network."""
+    cases = read_parts(run)[part]
+    if not cases:
+        raise DataError(f"{run} has no {part} part")
+    path = run / "evaluation" / part / ("predictions.npz" if views == 1 else "views.npz")
+    return predicted(load_bundle(run / "bundle"), cases, path, track, say, views)
+
+
+def calibrate_run(
+    run: Path,
+    *,
+    on: Part = "test",
+    views: int = VIEWS,
+    fit: Path | None = None,
+    n_boot: int = 1000,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Fit every calibration on the validation part and compare them on another.
+
+    Writes `calibration_temperature.json` into the run; `calibration.json` and `reliability.png`
+    into `run/evaluation/<on>/`.
+
+    Args:
+        run: Folder written by `train_run`.
+        on: Part that the figures are about; they are about its dermoscopic cases.
+        views: 1, or 8 for means over turns and mirror images.
+        fit: Fit on these predictions instead, e.g. out-of-fold ones.
+        n_boot: Resamples of lesions.
+        track: Shows progress.
+        say: Shows the figures.
+
+    Returns:
+        The reliability diagram.
+    """
+    from dermx.evaluate.figures import png
+    from dermx.trust.figures import reliability_figure
+
+    fitting = _fitting(run, fit, views, track, say)
+    scored = dermoscopic(views_of(run, on, views=views, track=track, say=say))
+    folder = run / "evaluation" / on
+    table: dict[str, Any] = {}
+    diagrams = {}
+    for method in METHODS:
+        calibration = fit_calibration(fitting.logits, fitting.labels, method)
+        probs = calibration.probs(scored.logits)
+        right = (probs.argmax(axis=1) == scored.labels).mean()
+        figures = calibration_figures(probs, scored, n_boot=n_boot)
+        table[method] = {"accuracy": float(right), **figures}
+        diagrams[method] = reliability(probs, scored.labels)
+        say(f"{method:<12}" + "  ".join(f"{k} {_told(v)}" for k, v in figures.items()))
+        if method == "temperature":
+            content = {
+                "temperature": calibration.temperature,
+                "views": views,
+                "fitted_on": {
+                    "cases": len(fitting.labels),
+                    "file": None if fit is None else fit.name,
+                },
+            }
+            write_json(run / TEMPERATURE, content)
+    content = {"part": on, "cases": len(scored.labels), "views": views, "methods": table}
+    write_json(folder / "calibration.json", content)
+    chosen = {name: diagrams[name] for name in ("none", "temperature", "bias")}
+    errors = {name: table[name]["ece"]["value"] for name in chosen}
+    path = folder / "reliability.png"
+    with write_whole(path) as file:
+        file.write(png(reliability_figure(chosen, errors)))
+    return path
+
+
+def trust_run(
+    run: Path,
+    *,
+    outliers: Path | None = None,
+    dermnet: Path | None = None,
+    bundle: Path | None = None,
+    fit: Path | None = None,
+    views: int = VIEWS,
+    wanted: Wanted | None = None,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Fit all trust parts of a run and write them into its bundle.
+
+    Args:
+        run: Folder written by `train_run`.
+        outliers: Folder of pictures that are none of the eight, to fit the gate on; without it
+            there is no gate, unless the run has one already.
+        dermnet: DermNet's class folder, whose names that are not acne count as such pictures.
+        bundle: Another copy of the run's model to write them into as well, e.g. an exported one.
+        fit: Fit calibration, sets and thresholds on these predictions, e.g. out-of-fold ones.
+        views: 1, or 8 for means over turns and mirror images.
+        wanted: What to aim for.
+        track: Shows progress.
+        say: Shows what was fitted.
+
+    Returns:
+        The run's bundle.
+
+    Raises:
+        BundleError: `bundle` is another model.
+    """
+    model = load_bundle(run / "bundle")
+    other = None if bundle is None else _same_model(model, bundle)
+    own = views_of(run, "val", views=views, track=track, say=say)
+    gate = _gate(run, outliers, dermnet, views, track, say)
+    trust = fit_trust(
+        _fitting(run, fit, views, track, say),
+        own,
+        model.weight,
+        model.bias,
+        gate=gate,
+        views=views,
+        dropout=load_config(run / "config.json").train.dropout,
+        wanted=wanted,
+        facts={"file": None if fit is None else fit.name, "dermx": model.version},
+    )
+    config = load_config(run / "config.json")
+    card = model_card(config, read_figures(run), read_facts(run), trusted=True)
+    for target in (model, *([] if other is None else [other])):
+        write_trust(target, trust.to_parts(), card=card)
+        say(f"{target.folder}: trust parts written")
+    for line in _fitted(trust):
+        say(line)
+    return model.folder
+
+
+def trust_figures(
+    run: Path,
+    *,
+    on: Part = "test",
+    n_boot: int = 1000,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Measure a run's trust parts on one part: `trust.json`, `risk_coverage.png`, `decision.png`.
+
+    Raises:
+        BundleError: The run's bundle has no trust parts.
+    """
+    from dermx.evaluate.figures import png
+    from dermx.trust.figures import decision_figure, risk_figure
+
+    model, trust = _trusted(run)
+    said = views_of(run, on, views=trust.views, track=track, say=say)
+    known = said.select(said.labels >= 0)
+    judged = judge(trust, known.features, model.weight, model.bias)
+    wrong = judged.answers != known.labels
+    inside = np.isin(known.images, dermoscopic(known).images)
+    found = doubts(trust, judged, known.views)
+    ranked = doubt_figures(found, wrong, known, n_boot=n_boot)
+    content = {
+        "part": on,
+        "cases": len(known.labels),
+        "groups": len(set(known.groups)),
+        "calibration_dermoscopic": calibration_figures(
+            judged.probs[inside], known.select(inside), n_boot=n_boot
+        ),
+        "calibration": calibration_figures(judged.probs, known, n_boot=n_boot),
+        "sets": set_figures(judged.inside, known, n_boot=n_boot),
+        "doubts": ranked,
+        "rule": answered_figures(judged.abstain, wrong, known, n_boot=n_boot),
+        "referral": referral_figures(judged.refer, known, n_boot=n_boot),
+        "gate_rejects": rejected_by_class(judged.is_ood, known.labels, known.codes),
+    }
+    folder = run / "evaluation" / on
+    write_json(folder / "trust.json", content)
+    answered = 1 - judged.abstain.mean()
+    risk = risk_figure(
+        found,
+        wrong,
+        {name: row["augrc"] for name, row in ranked.items()},
+        operating_point=(float(answered), float(wrong[~judged.abstain].mean())),
+    )
+    curve = decision_figure(judged.malignant, dangerous_cases(known), trust.screening.threshold)
+    for name, figure in (("risk_coverage.png", risk), ("decision.png", curve)):
+        with write_whole(folder / name) as file:
+            file.write(png(figure))
+    for line in _measured(content):
+        say(line)
+    return folder / "trust.json"
+
+
+def shift_figures(
+    run: Path,
+    *,
+    on: Part = "test",
+    sample: int = 300,
+    changes: Sequence[str] = SHIFTS,
+    severities: Sequence[int] = SEVERITIES,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Measure the trust parts on changed pictures: `trust_shift.csv`.
+
+    Args:
+        run: Folder written by `train_run`, with trust parts.
+        on: Part whose pictures are changed.
+        sample: About how many pictures, evenly from the part; each is answered once per change and
+            severity with all views.
+        changes: Names from `dermx.preprocess.shift.SHIFTS`.
+        severities: Of 1 to 5.
+        track: Shows progress.
+        say: Shows where the table is.
+    """
+    model, trust = _trusted(run)
+    cases = evenly(read_parts(run)[on], sample)
+    session = Session(model)
+    total = len(cases) * (1 + len(changes) * len(severities))
+    progress = counted(track, "predicting changed pictures", total)
+
+    def predict(change: Any) -> Predictions:
+        return predict_cases(session, cases, progress=progress, change=change, views=trust.views)[0]
+
+    rows = list(shift_rows(trust, model.weight, model.bias, predict, changes, severities))
+    path = run / "evaluation" / on / "trust_shift.csv"
+    with write_whole(path) as file:
+        file.write(shift_csv(rows).encode())
+    say(f"{path}: {len(cases)} pictures, {len(rows) - 1} changes")
+    return path
+
+
+def evenly(cases: Sequence[Case], sample: int) -> list[Case]:
+    """Return about so many cases, the same share of every class, in order."""
+    share = min(1.0, sample / max(1, len(cases)))
+    seen: dict[str | None, int] = {}
+    kept = []
+    for case in cases:
+        count = seen[case.diagnosis] = seen.get(case.diagnosis, 0) + 1
+        if int(count * share) > int((count - 1) * share):
+            kept.append(case)
+    return kept
+
+
+def _gate(
+    run: Path,
+    outliers: Path | None,
+    dermnet: Path | None,
+    views: int,
+    track: "Track | None",
+    say: Say,
+) -> "Gate | None":
+    return None
+
+
+def _fitting(
+    run: Path, fit: Path | None, views: int, track: "Track | None", say: Say
+) -> Predictions:
+    said = views_of(run, "val", views=views, track=track, say=say) if fit is None else None
+    said = Predictions.load(fit) if said is None and fit is not None else said
+    assert said is not None
+    return said.select(said.labels >= 0)
+
+
+def _same_model(model: Bundle, folder: Path) -> Bundle:
+    other = load_bundle(folder)
+    if head_digest(other.weight, other.bias) != head_digest(model.weight, model.bias):
+        raise BundleError(
+            f"{folder} is not the model of {model.folder.parent}; "
+            f"dermx export {model.folder.parent} --out {folder} makes it so"
+        )
+    return other
+
+
+def _trusted(run: Path) -> tuple[Bundle, Trust]:
+    model = load_bundle(run / "bundle")
+    trust = Trust.of(model)
+    if trust is None:
+        raise BundleError(f"{model.folder} has no trust parts; dermx trust {run} makes them")
+    return model, trust
+
+
+def _told(figure: dict[str, Any]) -> str:
+    value, low, high = (figure[key] for key in ("value", "low", "high"))
+    return "none" if value is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def _fitted(trust: Trust) -> list[str]:
+    rule, method, losses = trust.rule, trust.calibration.method, trust.facts["log_loss_left_out"]
+    return [
+        f"calibration: {method}, temperature {trust.calibration.temperature:.3f}; log loss on "
+        "lesions left out: " + ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items()),
+        f"sets: {trust.sets.score}, {trust.sets.coverage:.0%} in every class",
+        f"rule: answered from confidence {rule.min_confidence:.3f}, "
+        f"set size {rule.max_set or 'off'}, dropout information {rule.max_information or 'off'}, "
+        f"gate {'off' if trust.gate is None else 'on'}",
+        f"referral from P(mel, bcc, akiec) {trust.screening.threshold:.4f}",
+    ]
+
+
+def _measured(content: dict[str, Any]) -> list[str]:
+    lines = [f"{content['part']}: {content['cases']} cases of {content['groups']} lesions"]
+    for name in ("calibration_dermoscopic", "calibration"):
+        lines += [f"{name} {key}: {_told(figure)}" for key, figure in content[name].items()]
+    sets = content["sets"]
+    lines.append(f"sets hold the truth: {_told(sets['coverage'])}, mean size {sets['size']:.2f}")
+    lines += [
+        f"  {code}: {_told(row['coverage'])} of {row['cases']}"
+        for code, row in sets["of_class"].items()
+    ]
+    for name, row in content["doubts"].items():
+        lines.append(
+            f"{name}: AURC {row['aurc']:.4f}, AUGRC {row['augrc']:.4f} "
+            f"(gain {_told(row['augrc_gain'])}), accuracy at 80 % {_told(row['accuracy_at_80'])}, "
+            f"gain {_told(row['gain_at_80'])}"
+        )
+    for name in ("rule", "referral"):
+        lines += [f"{name} {key}: {_told(figure)}" for key, figure in content[name].items()]
+    rejected = content["gate_rejects"].items()
+    lines.append(
+        "gate turns away: " + ", ".join(f"{c} {s:.3f}" for c, s in rejected if s is not None)
+    )
+    return lines

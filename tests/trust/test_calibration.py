@@ -1,0 +1,179 @@
+"""Calibration worked by hand, against scikit-learn, SciPy and relplot, and on drawn truth."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dermx.errors import InputError
+from dermx.records import softmax
+from dermx.trust.calibration import (
+    METHODS,
+    Calibration,
+    brier_score,
+    classwise_calibration_error,
+    expected_calibration_error,
+    fit_calibration,
+    log_loss,
+    reliability,
+    smooth_calibration_error,
+    uncalibrated,
+)
+from dermx.trust.selftest import drawn
+
+
+def test_ece_is_zero_when_three_of_four_are_right_at_75_percent() -> None:
+    probs, labels = np.tile([0.75, 0.25], (4, 1)), np.array([0, 0, 0, 1])
+    assert expected_calibration_error(probs, labels) == pytest.approx(0.0)
+    assert classwise_calibration_error(probs, labels) == pytest.approx([0, 0])
+
+
+def test_a_confidence_of_one_falls_into_the_last_bin_and_a_bin_has_its_lower_edge() -> None:
+    # 1.0 right and 14/15 wrong share the last of 15 bins: |1 + 0 - 1 - 14/15| / 2.
+    probs = np.array([[1.0, 0.0], [14 / 15, 1 / 15]])
+    assert expected_calibration_error(probs, np.array([0, 1])) == pytest.approx(7 / 15)
+    counts = reliability(probs, np.array([0, 1])).counts
+    assert counts.tolist() == [0] * 14 + [2]
+
+
+def test_equal_mass_bins_have_the_same_number_of_cases() -> None:
+    # Two bins of two: (0.6, 0.7) both wrong, (0.8, 0.9) both right.
+    top = np.array([0.6, 0.7, 0.8, 0.9])
+    probs, labels = np.stack([top, 1 - top], axis=1), np.array([1, 1, 0, 0])
+    found = expected_calibration_error(probs, labels, n_bins=2, equal_mass=True)
+    assert found == pytest.approx((1.3 + 0.3) / 4)
+    # Of equal width, 0.5 to 1 is one bin: |2 - 3.0| / 4.
+    assert expected_calibration_error(probs, labels, n_bins=2) == pytest.approx(0.25)
+
+
+def test_weights_are_the_same_as_repeated_cases() -> None:
+    logits, labels = drawn(60)
+    probs, times = softmax(logits), np.random.default_rng(1).integers(0, 4, 60)
+    again, truth = np.repeat(probs, times, axis=0), np.repeat(labels, times)
+    for figure in (expected_calibration_error, smooth_calibration_error, brier_score, log_loss):
+        assert figure(probs, labels, weights=times) == pytest.approx(figure(again, truth))
+    assert classwise_calibration_error(probs, labels, weights=times) == pytest.approx(
+        classwise_calibration_error(again, truth)
+    )
+
+
+def test_log_loss_and_brier_agree_with_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    logits, labels = drawn(300)
+    probs = softmax(logits)
+    assert log_loss(probs, labels) == pytest.approx(metrics.log_loss(labels, probs))
+    expected = metrics.brier_score_loss(labels, probs, scale_by_half=False)
+    assert brier_score(probs, labels) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 1.0, 1.5])
+def test_smooth_ece_is_its_definition_with_mirror_images(sharpness: float) -> None:
+    logits, labels = drawn(600)
+    probs = softmax(sharpness * logits)
+    confidence, hit = probs.max(axis=1), probs.argmax(axis=1) == labels
+    at = (np.arange(1500) + 0.5) / 1500
+
+    def smoothed(width: float) -> float:
+        images = np.concatenate([m + s * confidence for m in (-2, 0, 2) for s in (1, -1)])
+        kernel = np.exp(-0.5 * ((at[:, None] - images) / width) ** 2)
+        gaps = np.tile(hit - confidence, 6) / len(labels) / (width * np.sqrt(2 * np.pi))
+        return float(np.abs(kernel @ gaps).mean())
+
+    found = smooth_calibration_error(probs, labels)
+    assert smoothed(found) == pytest.approx(found, abs=5e-4)
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 1.0, 2.5])
+def test_smooth_ece_agrees_with_relplot(sharpness: float) -> None:
+    """Up to its discretisation: 0.186 at 2.5, where all gaps are of one sign, and sum to 0.180."""
+    relplot = pytest.importorskip("relplot")
+    logits, labels = drawn(1500)
+    probs = softmax(sharpness * logits)
+    hits = (probs.argmax(axis=1) == labels).astype(float)
+    expected = relplot.smECE(probs.max(axis=1), hits)
+    assert smooth_calibration_error(probs, labels) == pytest.approx(expected, abs=2e-3, rel=0.03)
+
+
+@pytest.mark.parametrize("method", ["temperature", "bias", "vector"])
+def test_the_fit_has_the_least_loss_that_scipy_finds(method: str) -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    logits, labels = drawn(400)
+    logits = 1.7 * logits + np.arange(5) / 3
+    ours = fit_calibration(logits, labels, method, ridge=1e-6)  # type: ignore[arg-type]
+
+    def loss(parameters: np.ndarray) -> float:
+        scale = parameters[: 5 if method == "vector" else 1]
+        bias = parameters[-5:] if method != "temperature" else 0
+        return log_loss(softmax(scale * logits + bias), labels)
+
+    size = {"temperature": 1, "bias": 6, "vector": 10}[method]
+    theirs = optimize.minimize(loss, np.r_[np.ones(size)], method="L-BFGS-B")
+    assert log_loss(ours.probs(logits), labels) == pytest.approx(theirs.fun, abs=1e-4)
+
+
+def test_classwise_is_platt_scaling_of_each_class() -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    logits, labels = drawn(800)
+    ours = fit_calibration(2 * logits, labels, "classwise", ridge=1e-9)
+    p = softmax(2 * logits)
+    odds = np.log(p / (1 - p))
+    for k in range(5):
+        theirs = linear.LogisticRegression(C=1e9).fit(odds[:, k : k + 1], labels == k)
+        assert ours.scale[k] == pytest.approx(theirs.coef_[0, 0], abs=0.01)
+        assert ours.bias[k] == pytest.approx(theirs.intercept_[0], abs=0.01)
+    assert ours.probs(logits).sum(axis=1) == pytest.approx(np.ones(800))
+
+
+def test_oversampling_is_taken_back_by_the_bias() -> None:
+    logits, labels = drawn(20000)
+    shift = np.array([0.0, 1.5, 0, 0, -0.5])
+    found = fit_calibration(logits + shift, labels, "bias", ridge=1e-9)
+    assert found.bias == pytest.approx(-(shift - shift.mean()), abs=0.08)
+    assert found.temperature == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_saved_is_what_is_read(method: str) -> None:
+    logits, labels = drawn(100)
+    fitted = fit_calibration(logits, labels, method)  # type: ignore[arg-type]
+    again = Calibration.from_dict(fitted.to_dict())
+    np.testing.assert_array_equal(again.probs(logits), fitted.probs(logits))
+
+
+def test_no_calibration_is_the_softmax() -> None:
+    logits, labels = drawn(50)
+    np.testing.assert_array_equal(uncalibrated(5).probs(logits), softmax(logits))
+    assert fit_calibration(logits, labels, "none").temperature == 1
+
+
+@given(st.lists(st.sampled_from([0.2, 0.5, 0.8, 1.0]), min_size=1, max_size=30), st.data())
+def test_errors_are_fractions(tops: list[float], data: st.DataObject) -> None:
+    top = np.array(tops)
+    probs = np.stack([top, (1 - top) / 2, (1 - top) / 2], axis=1)
+    labels = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(top), max_size=len(top))))
+    for n_bins in (1, 7, 15):
+        assert 0 <= expected_calibration_error(probs, labels, n_bins=n_bins) <= 1
+    assert 0 <= smooth_calibration_error(probs, labels) <= 1
+    # Fewer bins can only hide gaps that cancel.
+    assert (
+        expected_calibration_error(probs, labels, n_bins=1)
+        <= expected_calibration_error(probs, labels, n_bins=15) + 1e-12
+    )
+
+
+def test_what_can_not_be_fitted_is_refused() -> None:
+    logits, labels = drawn(100)
+    with pytest.raises(InputError, match=r"need one label per case, got \(100, 5\) and 99 labels"):
+        fit_calibration(logits, labels[:99])
+    with pytest.raises(InputError, match="labels must be 0 to 4, got -1 to 4"):
+        fit_calibration(logits, np.where(labels == 0, -1, labels))
+    with pytest.raises(InputError, match="hold NaN or infinity"):
+        fit_calibration(np.full_like(logits, np.nan), labels)
+    with pytest.raises(InputError, match="the fit turns logits upside down"):
+        fit_calibration(-logits, labels)
+    with pytest.raises(InputError, match="the calibration is for 5 classes"):
+        fit_calibration(logits, labels).probs(logits[:, :4])
+    with pytest.raises(InputError, match="no calibration 'magic'"):
+        Calibration.from_dict({"method": "magic", "scale": [1], "bias": [0]})
+    with pytest.raises(InputError, match="need at least one bin, got 0"):
+        expected_calibration_error(softmax(logits), labels, n_bins=0)

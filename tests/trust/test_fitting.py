@@ -1,0 +1,77 @@
+"""What is chosen on validation is what a known truth asks for, and doubts must earn their place."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dermx.errors import InputError
+from dermx.trust.fitting import Wanted, calibrated, deal_groups, fit_trust, left_out_losses
+from dermx.trust.verdict import Trust
+
+from .conftest import layer, world
+
+
+def test_the_calibration_that_fits_the_truth_has_the_least_loss_left_out() -> None:
+    losses = left_out_losses(world(900))
+    assert min(losses, key=lambda name: losses[name]) == "temperature"
+    assert losses["temperature"] < losses["none"] - 0.1
+    shifted = world(900)
+    shifted = replace(shifted, logits=shifted.logits + np.float32([4, 0, 0, 0, 0, 0, 0, -3]))
+    losses = left_out_losses(shifted)
+    assert losses["bias"] < losses["temperature"]
+
+
+def test_lesions_never_come_apart() -> None:
+    groups = [str(i // 3) for i in range(90)]
+    fold = deal_groups(groups, 5)
+    assert all(len(set(fold[i : i + 3])) == 1 for i in range(0, 90, 3))
+    assert np.bincount(fold).tolist() == [18] * 5
+    with pytest.raises(InputError, match="2 lesions can't be dealt into 5 parts"):
+        deal_groups(["a", "b", "a"], 5)
+
+
+def test_no_doubt_is_switched_on_that_does_not_beat_confidence(trust: Trust) -> None:
+    gains = trust.facts["augrc_gain_over_confidence"]
+    assert all(row["low"] <= row["gain"] <= row["high"] for row in gains.values())
+    assert (trust.rule.max_set is None) == (gains["set size"]["low"] <= 0)
+    assert (trust.rule.max_information is None) == (gains["dropout information"]["low"] <= 0)
+
+
+def test_the_wanted_share_is_answered_where_it_was_fitted() -> None:
+    known = world(900)
+    for share in (0.5, 0.9):
+        wanted = Wanted(answered=share, n_boot=20)
+        trust = fit_trust(known, known, *layer(), gate=None, views=8, dropout=0.2, wanted=wanted)
+        probs = trust.calibration.probs(known.logits)
+        confidence = probs[np.arange(900), known.logits.argmax(axis=1)]
+        assert (confidence >= trust.rule.min_confidence).mean() == pytest.approx(share, abs=0.01)
+
+
+def test_out_of_fold_logits_may_come_from_other_networks() -> None:
+    """Calibration is fitted on them; their features, which are of other networks, are not used."""
+    folds, own = world(1200, seed=30), world(600, seed=31)
+    blind = replace(folds, features=np.full_like(folds.features, np.nan))
+    wanted = Wanted(n_boot=20)
+    given = {"gate": None, "views": 8, "dropout": 0.2, "wanted": wanted}
+    first = fit_trust(folds, own, *layer(), **given)  # type: ignore[arg-type]
+    second = fit_trust(blind, own, *layer(), **given)  # type: ignore[arg-type]
+    assert first.to_parts().settings == second.to_parts().settings
+    assert first.facts["cases"] == 1200
+
+
+def test_a_class_with_too_few_cases_is_named() -> None:
+    known = world(600)
+    few = known.select(~((known.labels == 6) & (np.cumsum(known.labels == 6) > 4)))
+    with pytest.raises(InputError, match=r"df \(4\); need 9 of each class"):
+        fit_trust(few, few, *layer(), gate=None, views=8, dropout=0.2)
+
+
+def test_calibrated_predictions_have_the_calibrated_probabilities(trust: Trust) -> None:
+    known = world(30)
+    np.testing.assert_allclose(
+        calibrated(known, trust.calibration).probs,
+        trust.calibration.probs(known.logits),
+        rtol=1e-5,
+        atol=1e-7,
+    )
