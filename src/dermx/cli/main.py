@@ -17,6 +17,7 @@ import typer
 
 from dermx import __version__
 from dermx.cli import trust as trust_commands
+from dermx.cli.longitudinal import longitudinal
 from dermx.cli.page import app as page
 from dermx.errors import DermxError
 
@@ -339,6 +340,7 @@ app.command()(trust_commands.calibrate)
 app.command()(trust_commands.uncertainty)
 app.command()(trust_commands.trust)
 app.command()(trust_commands.selftest)
+app.command()(longitudinal)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,277 @@
+"""Is it better for this one patient, and if that isn't clear, how many more days would tell?
+
+A patient's change is the difference of two means over days; its error counts that days hang
+together (`noise`). With four patients or more it is shrunken towards the average change of all, as
+far as patients are alike: how alike is estimated with its own uncertainty (a flat prior on the
+spread, integrated over a grid), so no patient is called average because few were seen.
+
+Limits: the interval is 95 % for one patient and one treatment; among thirty, one or two miss. A
+change between phases has every cause that came with the phase, not only the treatment.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dermx.longitudinal.noise import Noise
+from dermx.longitudinal.visits import Visits
+
+Verdict = Literal["better", "worse", "no clear change yet"]
+FEWEST_TO_SHRINK = 4  # patients; fewer say next to nothing about how alike patients are
+MOST_DAYS = 365  # no longer wait is proposed
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnChange:
+    """One patient's change on one treatment against the patient's own baseline, in points."""
+
+    patient: str
+    treatment: str
+    baseline: float  # mean severity on baseline
+    days: int  # with a severity on the treatment
+    observed: float  # difference of the means
+    observed_error: float
+    estimate: float  # shrunken, where there are patients enough
+    low: float
+    high: float
+    verdict: Verdict
+    more_days: int | None  # on the treatment, to tell if it goes on so; None: won't, or told
+    sentence: str
+
+
+def own_changes(visits: Visits, noise: Noise, level: float = 0.95) -> list[OwnChange]:
+    """Estimate every patient's change on every treatment; patients without baseline have none.
+
+    Args:
+        visits: One patient is enough.
+        noise: Of these days.
+        level: Of the intervals.
+    """
+    made = []
+    for k in range(1, len(visits.treatments)):
+        both = (visits.counts[:, 0] > 0) & (visits.counts[:, k] > 0)
+        who = np.flatnonzero(both).tolist()
+        if not who:
+            continue
+        days = [_days(visits, i, k) for i in who]
+        observed = np.array([_difference(visits, i, k) for i in who])
+        errors = np.array([_error(noise, day, kind) for day, kind in days])
+        shrinking = shrink(observed, errors, level) if len(who) >= FEWEST_TO_SHRINK else None
+        if shrinking is None:
+            half = _t_quantile(noise.df, level) * errors
+            shown = np.stack([observed, observed - half, observed + half])
+        else:
+            shown = np.stack([shrinking.estimate, shrinking.low, shrinking.high])
+        for n, i in enumerate(who):
+            wait = _Wait(noise, *days[n], level, float(observed[n]), shrinking)
+            made.append(_own(visits, i, k, float(errors[n]), shown[:, n], wait))
+    return sorted(made, key=lambda own: visits.patients.index(own.patient))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shrinking:
+    """Changes of several patients, each told by the others."""
+
+    estimate: Float[np.ndarray, " patients"]  # posterior mean
+    low: Float[np.ndarray, " patients"]
+    high: Float[np.ndarray, " patients"]
+    mean: float  # of all patients
+    sd: float  # between patients, posterior mean
+
+
+def shrink(
+    observed: Float[np.ndarray, " patients"],
+    errors: Float[np.ndarray, " patients"],
+    level: float = 0.95,
+) -> Shrinking:
+    """Combine each patient's own change with what the others' say.
+
+    The model: observed_i ~ N(change_i, error_i), change_i ~ N(mean, sd), with flat priors on the
+    mean and the sd, the sd integrated over a grid.
+
+    Args:
+        observed: Changes; at least 4.
+        errors: Their standard errors, above 0.
+        level: Of the intervals.
+
+    Source: Gelman et al., Bayesian Data Analysis, 3rd ed., section 5.4.
+    """
+    from scipy.special import ndtr
+
+    errors = np.maximum(errors, 1e-9)
+    largest = 10 * max(float(np.std(observed, ddof=1)), float(errors.mean()))
+    tau = np.linspace(0, 1, 401)[:, None] ** 2 * largest  # finer where it matters, near zero
+    width = np.gradient(tau[:, 0])
+    weight = 1 / (errors**2 + tau**2)  # (grid, patients)
+    total = weight.sum(axis=1)
+    mean = (weight * observed).sum(axis=1) / total
+    log_density = 0.5 * (
+        np.log(weight).sum(axis=1)
+        - np.log(total)
+        - (weight * (observed - mean[:, None]) ** 2).sum(axis=1)
+    )
+    density = width * np.exp(log_density - log_density.max())
+    density /= density.sum()
+    own = tau**2 * weight  # how much of a patient's own change is believed
+    centre = own * observed + (1 - own) * mean[:, None]
+    spread = np.sqrt(own * errors**2 + (1 - own) ** 2 / total[:, None])
+
+    def below(value: Float[np.ndarray, " patients"]) -> Float[np.ndarray, " patients"]:
+        return np.asarray(density @ ndtr((value - centre) / np.maximum(spread, 1e-12)))
+
+    reach = np.full(len(observed), np.abs(observed).max() + 10 * (errors.max() + largest))
+    low, high = (_invert(below, reach, share) for share in ((1 - level) / 2, (1 + level) / 2))
+    return Shrinking(
+        estimate=density @ centre,
+        low=low,
+        high=high,
+        mean=float(density @ mean),
+        sd=float(density @ tau[:, 0]),
+    )
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """What decides how many more days one patient's change needs."""
+
+    noise: Noise
+    day: Int[np.ndarray, " n"]
+    kind: Int[np.ndarray, " n"]  # 0 baseline, 1 the treatment
+    level: float
+    observed: float
+    shrinking: Shrinking | None
+
+    def tells(self, more: int) -> bool:
+        """Whether so many more days would, if the change stays as it was observed."""
+        day = np.r_[self.day, self.day.max() + 1 + np.arange(more)]
+        kind = np.r_[self.kind, np.ones(more, int)]
+        error = _error(self.noise, day, kind)
+        if self.shrinking is None:
+            return abs(self.observed) > _t_quantile(self.noise.df, self.level) * error
+        prior = self.shrinking
+        own = prior.sd**2 / (prior.sd**2 + error**2)
+        centre = own * self.observed + (1 - own) * prior.mean
+        return abs(centre) > _t_quantile(math.inf, self.level) * math.sqrt(own) * error
+
+    def days(self) -> int | None:
+        """Fewest more days that tell; None if a year doesn't."""
+        if not self.tells(MOST_DAYS):
+            return None
+        least, enough = 0, MOST_DAYS
+        while enough - least > 1:
+            middle = (least + enough) // 2
+            least, enough = (least, middle) if self.tells(middle) else (middle, enough)
+        return enough
+
+
+def _own(
+    visits: Visits,
+    i: int,
+    k: int,
+    error: float,
+    shown: Float[np.ndarray, " 3"],
+    wait: _Wait,
+) -> OwnChange:
+    estimate, low, high = map(float, shown)
+    verdict: Verdict = "no clear change yet"
+    if low > 0 or high < 0:
+        verdict = "better" if (estimate > 0) == visits.config.higher_is_better else "worse"
+    more = wait.days() if verdict == "no clear change yet" else None
+    rows = visits.patient == i
+    baseline = float(visits.severity[rows & (visits.treatment == 0)].mean())
+    names = visits.patients[i], visits.treatments[k]
+    return OwnChange(
+        patient=names[0],
+        treatment=names[1],
+        baseline=baseline,
+        days=int(visits.counts[i, k]),
+        observed=wait.observed,
+        observed_error=error,
+        estimate=estimate,
+        low=low,
+        high=high,
+        verdict=verdict,
+        more_days=more,
+        sentence=_sentence(
+            names, (estimate, low, high), verdict, more, baseline, wait.level, visits
+        ),
+    )
+
+
+def _sentence(
+    names: tuple[str, str],
+    change: tuple[float, float, float],
+    verdict: Verdict,
+    more: int | None,
+    baseline: float,
+    level: float,
+    visits: Visits,
+) -> str:
+    """Say it to the patient: what, how much, how sure, and what next."""
+    estimate, low, high = change
+    head, unit = f"{names[0]}, {names[1]}: {verdict}.", visits.config.unit
+    if verdict == "no clear change yet":
+        between = (
+            f"Compared with {visits.treatments[0]}, the change is somewhere between "
+            f"{_moved(low)} and {_moved(high)} {unit}."
+        )
+        if more is None:
+            wait = f"More days of {names[1]} alone would probably not tell."
+        else:
+            days = "1 more day" if more == 1 else f"{more} more days"
+            wait = f"If it goes on like this, about {days} of {names[1]} would tell."
+        return f"{head} {between} {wait}"
+    near, far = sorted((abs(low), abs(high)))
+    share = f", {abs(estimate) / baseline * 100:.0f} % of the level before" if baseline > 0 else ""
+    way = "higher" if estimate > 0 else "lower"
+    return (
+        f"{head} Severity is {abs(estimate):.1f} {unit} {way} than on {visits.treatments[0]} "
+        f"({level * 100:g} % interval {near:.1f} to {far:.1f}){share}."
+    )
+
+
+def _moved(change: float) -> str:
+    return f"{abs(change):.1f} {'higher' if change > 0 else 'lower'}"
+
+
+def _days(visits: Visits, i: int, k: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Days of a patient on baseline (0) or the treatment (1)."""
+    rows = (visits.patient == i) & np.isin(visits.treatment, (0, k))
+    return visits.day[rows], (visits.treatment[rows] > 0).astype(int)
+
+
+def _difference(visits: Visits, i: int, k: int) -> float:
+    rows = visits.patient == i
+    on, before = (visits.severity[rows & (visits.treatment == kind)] for kind in (k, 0))
+    return float(on.mean() - before.mean())
+
+
+def _error(noise: Noise, day: Int[np.ndarray, " n"], kind: Int[np.ndarray, " n"]) -> float:
+    """Standard error of the difference of the two means."""
+    covariance = noise.mean_errors(day, kind, 2)
+    return math.sqrt(max(float(np.array([-1, 1]) @ covariance @ np.array([-1, 1])), 0))
+
+
+def _t_quantile(df: float, level: float) -> float:
+    from scipy.special import ndtri, stdtrit
+
+    tail = (1 + level) / 2
+    return float(ndtri(tail) if math.isinf(df) else stdtrit(df, tail))
+
+
+def _invert(
+    rising: Callable[[Float[np.ndarray, " n"]], Float[np.ndarray, " n"]],
+    reach: Float[np.ndarray, " n"],
+    share: float,
+) -> Float[np.ndarray, " n"]:
+    """Where each of several rising functions reaches a share, between -reach and reach."""
+    low, high = -reach, reach
+    for _ in range(60):
+        middle = (low + high) / 2
+        under = rising(middle) < share
+        low, high = np.where(under, middle, low), np.where(under, high, middle)
+    return np.asarray((low + high) / 2)
