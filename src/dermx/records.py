@@ -35,7 +35,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The part of the upright picture that the model saw, as fractions of its sides."""
+    """The part of the upright picture that the model saw, as fractions of its sides.
+
+    It may reach beyond the picture, where that was padded.
+    """
 
     left: float = 0.0
     top: float = 0.0
@@ -60,12 +63,14 @@ class View:
         top, bottom = round(self.top * height), round((self.top + self.height) * height)
         left, right = round(self.left * width), round((self.left + self.width) * width)
         whole = np.zeros((height, width), np.float32)
-        if bottom > top and right > left:
-            whole[top:bottom, left:right] = cv2.resize(
+        y0, y1, x0, x1 = max(top, 0), min(bottom, height), max(left, 0), min(right, width)
+        if y1 > y0 and x1 > x0:
+            large = cv2.resize(
                 values.astype(np.float32),
                 (right - left, bottom - top),
                 interpolation=cv2.INTER_LINEAR,
             )
+            whole[y0:y1, x0:x1] = large[y0 - top : y1 - top, x0 - left : x1 - left]
         return whole
 
 

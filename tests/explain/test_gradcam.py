@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dermx.errors import InputError
-from dermx.explain.gradcam import class_maps
+from dermx.explain.gradcam import class_maps, contrast_map, evidence, layer_maps
 
 CLASSES, CHANNELS, SIDE = 8, 12, 7
 
@@ -105,3 +105,34 @@ def test_it_agrees_with_pytorch_grad_cam() -> None:
             # The library also lifts the smallest value to 0, which the definition does not.
             lifted = maps[target] - maps[target].min()
             np.testing.assert_allclose(lifted / max(lifted.max(), 1e-12), theirs, atol=1e-5)
+
+
+@given(
+    arrays(np.float32, (3, 2, 4), elements=small),
+    arrays(np.float32, (4, 3), elements=small),
+    arrays(np.float32, (4,), elements=small),
+)
+@settings(max_examples=50)
+def test_a_logit_is_the_mean_evidence_plus_the_bias(
+    feature_map: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> None:
+    logits = weight @ feature_map.mean(axis=(1, 2)) + bias
+    found = evidence(feature_map, weight).mean(axis=(1, 2)) + bias
+    np.testing.assert_allclose(found, logits, atol=1e-4)
+
+
+def test_a_contrast_is_what_two_classes_do_not_share() -> None:
+    shared_and_own = np.float32([[[4, 4]], [[0, 2]]])  # one channel for both classes, one for one
+    weight = np.float32([[1, 1], [1, 0], [0, -1]])
+    assert contrast_map(shared_and_own, weight, 0, 1).tolist() == [[0, 1]]
+    assert contrast_map(shared_and_own, weight, 1, 0).tolist() == [[0, 0]]
+    with pytest.raises(InputError, match="two different classes of 0 to 2, got 1 and 1"):
+        contrast_map(shared_and_own, weight, 1, 1)
+    with pytest.raises(InputError, match="got 0 and 3"):
+        contrast_map(shared_and_own, weight, 0, 3)
+
+
+def test_layer_cam_leaves_out_what_speaks_against() -> None:
+    channels = np.float32([[[1, 0], [0, 2]], [[0, 3], [0, 1]]])
+    (one,) = layer_maps(channels, np.float32([[2, -1]]))
+    assert one.tolist() == [[0.5, 0], [0, 1]]  # only the first channel counts

@@ -17,6 +17,7 @@ import typer
 
 from dermx import __version__
 from dermx.cli import trust as trust_commands
+from dermx.cli.explain import audit, explain
 from dermx.cli.longitudinal import longitudinal
 from dermx.cli.page import app as page
 from dermx.errors import DermxError
@@ -341,6 +342,8 @@ app.command()(trust_commands.uncertainty)
 app.command()(trust_commands.trust)
 app.command()(trust_commands.selftest)
 app.command()(longitudinal)
+app.command()(explain)
+app.command()(audit)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ import typer
 
 from dermx.assess import load_model
 from dermx.cli.progress import track
-from dermx.data.files import list_pictures
+from dermx.data.files import list_pictures, unique_names
 from dermx.diagnoses import BY_CODE, CODES
 from dermx.errors import InputError
 from dermx.model.runtime import usable_cores
@@ -194,23 +194,6 @@ def draw_heatmaps(folder: Path, pictures: Sequence[Path], answers: Sequence[Answ
     with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in _track(pool.map(draw, jobs), len(jobs), "drawing heat maps"):
             pass
-
-
-def unique_names(pictures: Sequence[Path]) -> list[str]:
-    """PNG names by stem, none twice, also where capitals make no difference.
-
-    >>> unique_names([Path("a/x.jpg"), Path("b/X.png"), Path("x-2.jpg")])
-    ['x.png', 'X-2.png', 'x-2-2.png']
-    """
-    taken: set[str] = set()
-    names = []
-    for picture in pictures:
-        stem, number = picture.stem, 1
-        while (name := f"{stem}-{number}.png" if number > 1 else f"{stem}.png").lower() in taken:
-            number += 1
-        taken.add(name.lower())
-        names.append(name)
-    return names
 
 
 def show_table(answers: Sequence[Assessment]) -> None:

@@ -7,17 +7,19 @@ what is grouped here is what names and colours give away: see `same_session`.
 
 import re
 from collections.abc import Callable, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from dermx.data.files import natural, pictures_in, require_unique
+from dermx.data.files import natural, pictures_in, read_table, require_unique
 from dermx.errors import DataError
 from dermx.records import Case
 
 FOLDER = "Acne and Rosacea Photos"
+PLACES = "acne_places.csv"
 DISEASES = (  # a word in the file name, the disease it stands for; the first that fits counts
     ("rosacea", "rosacea"),
     ("perioral", "perioral dermatitis"),
@@ -158,3 +160,14 @@ def _class_pictures(folder: Path) -> list[Path]:
     if not (named or flat):
         raise DataError(f"no picture in {folder}, and no {FOLDER!r} with pictures below it")
     return named or flat
+
+
+def load_acne_places() -> dict[str, str]:
+    """Where on the body each acne photograph of the published val and test part was taken.
+
+    Returns:
+        "face", "body", or "unclear" for close-ups, by the picture's name; judged once, by eye, from
+        contact sheets.
+    """
+    with as_file(files("dermx.data") / "splits" / PLACES) as path:
+        return {row["image"]: row["place"] for row in read_table(path, ("image", "place"))}

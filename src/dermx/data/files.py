@@ -57,6 +57,23 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(inside, key=lambda path: natural(str(path)))
 
 
+def unique_names(pictures: Sequence[Path]) -> list[str]:
+    """PNG names by stem, none twice, also where capitals make no difference.
+
+    >>> unique_names([Path("a/x.jpg"), Path("b/X.png"), Path("x-2.jpg")])
+    ['x.png', 'X-2.png', 'x-2-2.png']
+    """
+    taken: set[str] = set()
+    names = []
+    for picture in pictures:
+        stem, number = picture.stem, 1
+        while (name := f"{stem}-{number}.png" if number > 1 else f"{stem}.png").lower() in taken:
+            number += 1
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Sort key under which `acne-2` comes before `acne-10`, and capitals make no difference."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name.lower())

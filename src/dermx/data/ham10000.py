@@ -15,6 +15,7 @@ from dermx.errors import DataError
 from dermx.records import Case
 
 METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
+MASKS = "HAM10000_segmentations_lesion_tschandl"
 UNKNOWN = frozenset({"", "unknown", "na", "nan", "none"})
 
 
@@ -53,6 +54,24 @@ def read_ham10000(folder: Path) -> list[Case]:
             f"first {missing[0]}.jpg; unpack both HAM10000_images_part_1 and _part_2 there"
         )
     return [_case(row, pictures[row["image_id"]]) for row in rows]
+
+
+def lesion_mask(picture: Path) -> Path | None:
+    """Find the lesion's outline, `…_segmentation.png`, of a picture of HAM10000.
+
+    The folder of outlines lies beside the picture folders, which Kaggle nests in themselves.
+
+    Returns:
+        The file; None where there is none.
+    """
+    for folder in picture.parents[:3]:
+        for mask in (
+            folder / MASKS / f"{picture.stem}_segmentation.png",
+            folder / MASKS / MASKS / f"{picture.stem}_segmentation.png",
+        ):
+            if mask.is_file():
+                return mask
+    return None
 
 
 def _metadata(folder: Path) -> Path:

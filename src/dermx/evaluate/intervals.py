@@ -89,3 +89,37 @@ def percentile_interval(
         return float("nan"), float("nan")
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def mean_interval(
+    values: Float[np.ndarray, " n"],
+    groups: Sequence[str],
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """Mean of one number per case, with the interval that resampling whole groups gives.
+
+    For paired comparisons hand in the differences. A case with NaN is left out.
+
+    Returns:
+        Mean, low and high end; NaN where no case has a value.
+
+    Raises:
+        InputError: There is not one group per value, or n_boot is not positive.
+
+    >>> mean_interval(np.array([1.0, 1.0, 1.0]), ["a", "a", "b"])
+    (1.0, 1.0, 1.0)
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) != len(groups):
+        raise InputError(f"need one group per value, got {len(values)} and {len(groups)}")
+    known = ~np.isnan(values)
+    if not known.any():
+        return float("nan"), float("nan"), float("nan")
+    kept = [group for group, there in zip(groups, known, strict=True) if there]
+    counts, member = draw_groups(kept, n_boot=n_boot, seed=seed)
+    sums = np.bincount(member, weights=values[known])
+    drawn = (counts @ sums) / (counts @ np.bincount(member))
+    return float(values[known].mean()), *percentile_interval(drawn, level)

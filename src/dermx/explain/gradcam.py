@@ -4,12 +4,16 @@ For a network that ends in global average pooling and one linear layer, the logi
 the sum over channels of W[k, c] times the mean of map c. Its derivative by every cell of map c is
 therefore W[k, c] / (h * w), the same in all cells, so Grad-CAM's channel weights are the row W[k]
 up to the factor 1 / (h * w), which scaling to [0, 1] removes: here Grad-CAM and CAM are the same.
+As the derivative is the same in all cells, HiResCAM (derivative times map, cell by cell) is that
+map too, and LayerCAM, which drops negative derivatives, is it with the negative weights left out.
+The autograd forms, for any layer of any network, are in `dermx.train.cam`.
 
 Limits: the cells are coarse (7 x 7 for 224 pixels), and each sees far beyond itself. The maps show
 what raised the class's logit, not where the lesion is, and not whether the answer is right.
 
 Source: Zhou et al. 2016 (CAM, arXiv:1512.04150); Selvaraju et al. 2017, section 3 and appendix A
-(Grad-CAM generalises CAM, arXiv:1610.02391).
+(Grad-CAM generalises CAM, arXiv:1610.02391); Draelos and Carin 2020 (HiResCAM,
+arXiv:2011.08891); Jiang et al. 2021 (LayerCAM, doi:10.1109/TIP.2021.3089943).
 """
 
 import numpy as np
@@ -41,11 +45,78 @@ def class_maps(
     >>> class_maps(bright, np.float32([[2], [-1]]))[1].max()
     np.float32(0.0)
     """
+    return _scaled(evidence(feature_map, weight))
+
+
+def evidence(
+    feature_map: Float32[np.ndarray, "c h w"], weight: Float32[np.ndarray, "classes c"]
+) -> Float32[np.ndarray, "classes h w"]:
+    """What each cell adds to each class's logit, for and against it.
+
+    Returns:
+        In logits, of any sign: a class's logit is the mean over its cells plus its bias.
+
+    Raises:
+        InputError: The number of channels differs from the linear layer's inputs.
+
+    >>> evidence(np.float32([[[0, 1], [2, 5]]]), np.float32([[2], [-1]])).mean(axis=(1, 2))
+    array([ 4., -2.], dtype=float32)
+    """
     if feature_map.ndim != 3 or weight.ndim != 2 or feature_map.shape[0] != weight.shape[1]:
         raise InputError(
             f"need a map (c, h, w) and weights (classes, c), "
             f"got {feature_map.shape} and {weight.shape}"
         )
-    positive = np.maximum(np.tensordot(weight, feature_map, axes=1), 0)  # (classes, h, w)
+    return np.asarray(np.tensordot(weight, feature_map, axes=1), np.float32)
+
+
+def contrast_map(
+    feature_map: Float32[np.ndarray, "c h w"],
+    weight: Float32[np.ndarray, "classes c"],
+    wanted: int,
+    against: int,
+) -> Float32[np.ndarray, "h w"]:
+    """Why this class rather than that one: Grad-CAM of the difference of two logits.
+
+    Args:
+        feature_map: What global average pooling takes, of one picture.
+        weight: Of the linear layer, a row per class.
+        wanted: Index of the class that is explained.
+        against: Index of the class it is compared with.
+
+    Returns:
+        Scaled to [0, 1] by its maximum; all 0 where no cell speaks for the first over the second.
+
+    Raises:
+        InputError: An index is not a class's, or both are the same.
+
+    >>> two = np.float32([[[4, 0]], [[0, 4]]])  # two channels, two cells
+    >>> contrast_map(two, np.float32([[2, 1], [1, 1]]), 0, 1)
+    array([[1., 0.]], dtype=float32)
+    """
+    if not (0 <= wanted < len(weight) and 0 <= against < len(weight)) or wanted == against:
+        raise InputError(
+            f"need two different classes of 0 to {len(weight) - 1}, got {wanted} and {against}"
+        )
+    return _scaled(evidence(feature_map, weight[wanted, None] - weight[against, None]))[0]
+
+
+def layer_maps(
+    feature_map: Float32[np.ndarray, "c h w"], weight: Float32[np.ndarray, "classes c"]
+) -> Float32[np.ndarray, "classes h w"]:
+    """LayerCAM of the last feature map for every class: channels against it are left out.
+
+    Returns:
+        Each class's map scaled to [0, 1] by its own maximum. The map should not be negative, as
+        after a ReLU; what a channel's negative values speak for is not told.
+
+    Raises:
+        InputError: The number of channels differs from the linear layer's inputs.
+    """
+    return _scaled(evidence(feature_map, np.maximum(weight, 0)))
+
+
+def _scaled(signed: Float32[np.ndarray, "classes h w"]) -> Float32[np.ndarray, "classes h w"]:
+    positive = np.maximum(signed, 0)
     peak = positive.max(axis=(1, 2), keepdims=True)
     return np.asarray(positive / np.where(peak > 0, peak, 1), np.float32)

@@ -4,9 +4,10 @@ Under the colours the picture is grey, so that every colour seen is the map's; t
 original stands beside it. What the model did not see is dimmed, not coloured.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dermx.diagnoses import BY_CODE
 from dermx.errors import InputError
-from dermx.preprocess.pipeline import resize
+from dermx.preprocess.pipeline import resize, square
 from dermx.records import Assessment, View, write_whole
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -24,6 +25,7 @@ Heat = Float32[np.ndarray, "h w"]  # in [0, 1]
 OPACITY: Final = 0.55  # of the colours over the picture
 SHARE: Final = 0.2  # of the seen area, inside the contour
 SHORTEST, LONGEST = 320, 640  # pixels of a shown picture's longer side
+THUMB: Final = 150  # pixels, side of a picture on a contact sheet
 MARGIN, BAR, NARROWEST = 24, 16, 560  # pixels
 INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (255, 255, 255)
 
@@ -89,25 +91,35 @@ def overlay(
     return np.where(inside[..., None], lined, result)
 
 
-def panel(pixels: Pixels, assessment: Assessment, code: str | None = None) -> Pixels:
+def panel(
+    pixels: Pixels,
+    assessment: Assessment,
+    code: str | None = None,
+    *,
+    cells: Heat | None = None,
+    against: str | None = None,
+) -> Pixels:
     """Draw the original, the class map over it and the colour bar side by side, with a title.
 
     Args:
         pixels: The upright picture that was assessed, at any scale.
         assessment: Its answer.
         code: The class whose map is shown; the predicted one when None.
+        cells: Another map for it than the assessment's, over what the model saw.
+        against: The class that `cells` compares it with, for the caption.
 
     Raises:
-        InputError: The code is not one of the model's.
+        InputError: A code is not one of the model's.
     """
     code = assessment.prediction if code is None else code
     codes = list(assessment.probabilities)
-    if code not in codes:
-        raise InputError(f"no class {code!r}; the classes are {', '.join(codes)}")
+    for named in (code, against):
+        if named is not None and named not in codes:
+            raise InputError(f"no class {named!r}; the classes are {', '.join(codes)}")
     shown = _fit(pixels)
     height, width = shown.shape[:2]
     size = (height, width)
-    class_map = assessment.maps[codes.index(code)]
+    class_map = assessment.maps[codes.index(code)] if cells is None else cells
     inside = seen(assessment.view, size)
     mapped = overlay(shown, assessment.view.paste(class_map, size), inside)
 
@@ -123,7 +135,10 @@ def panel(pixels: Pixels, assessment: Assessment, code: str | None = None) -> Pi
     title = f"{BY_CODE[code].name}, {assessment.probabilities[code]:.0%}"
     draw.text((left, 16), title, INK, _font(20))
     draw.text((left, 42), _shorten(Path(assessment.image).name, width, draw), FAINT, _font(13))
-    caption = f"what speaks for {BY_CODE[code].name}" if class_map.any() else _NOTHING
+    rather = f" rather than {BY_CODE[against].name}" if against else ""
+    caption = (
+        f"what speaks for {BY_CODE[code].name}{rather}" if class_map.any() else _NOTHING + rather
+    )
     draw.text((right, 42), _shorten(caption, width, draw), FAINT, _font(13))
     draw.text((bar + BAR + 6, top), "most", INK, _font(13), anchor="lt")
     draw.text((bar + BAR + 6, top + height - 1), "none", INK, _font(13), anchor="lb")
@@ -137,8 +152,61 @@ def save_overlay(
     path: Path, pixels: Pixels, assessment: Assessment, code: str | None = None
 ) -> None:
     """Write `panel` as a PNG, whole or not at all."""
+    save_png(path, panel(pixels, assessment, code))
+
+
+def save_png(path: Path, pixels: Pixels) -> None:
+    """Write a PNG, whole or not at all."""
     with write_whole(path) as file:
-        Image.fromarray(panel(pixels, assessment, code)).save(file, "PNG", compress_level=3)
+        Image.fromarray(pixels).save(file, "PNG", compress_level=3)
+
+
+class Tile(NamedTuple):
+    """One picture of a contact sheet."""
+
+    pixels: Pixels  # the upright picture, at any scale
+    cells: Heat  # the map of its answer
+    view: View
+    caption: str
+
+
+def contact_sheet(title: str, rows: Sequence[tuple[str, Sequence[Tile]]]) -> Pixels:
+    """Lay pictures and their maps out in rows, each under its heading.
+
+    Args:
+        title: Above all.
+        rows: Each a heading and its pictures; a row without pictures says so.
+    """
+    across = max([len(tiles) for _, tiles in rows] + [1])
+    step = 2 * THUMB + MARGIN
+    width = max(MARGIN + across * step, NARROWEST)
+    heights = [30 + (THUMB + 24 if tiles else 26) for _, tiles in rows]
+    canvas = Image.new("RGB", (width, 56 + sum(heights) + 2 * MARGIN), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, 16), title, INK, _font(20))
+    top = 56
+    for (heading, tiles), height in zip(rows, heights, strict=True):
+        draw.text((MARGIN, top), heading, INK, _font(14))
+        if not tiles:
+            draw.text((MARGIN, top + 24), "none", FAINT, _font(13))
+        for i, tile in enumerate(tiles):
+            left = MARGIN + i * step
+            pair = _thumbs(tile)
+            canvas.paste(Image.fromarray(pair), (left, top + 24))
+            text = _shorten(tile.caption, pair.shape[1], draw)
+            draw.text((left, top + 28 + THUMB), text, FAINT, _font(13))
+        top += height
+    foot = "Right: what speaks for the answer. Line: strongest fifth. Not a medical device."
+    draw.text((MARGIN, top + MARGIN), foot, FAINT, _font(12), anchor="lm")
+    return np.asarray(canvas)
+
+
+def _thumbs(tile: Tile) -> Pixels:
+    """The picture and its map, both cut to a square around what the model saw."""
+    height, width = tile.pixels.shape[:2]
+    heat = tile.view.paste(tile.cells, (height, width))
+    mapped = overlay(tile.pixels, heat, seen(tile.view, (height, width)))
+    return np.hstack([square(one, THUMB)[0] for one in (tile.pixels, mapped)])
 
 
 _NOTHING: Final = "nothing in the picture speaks for it"

@@ -1,0 +1,102 @@
+"""`dermx explain` and `dermx audit`: where the model looked, and whether that is true."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Part(StrEnum):
+    """Which of a run's own pictures."""
+
+    val = "val"
+    test = "test"
+
+
+class Method(StrEnum):
+    """How a map is computed."""
+
+    gradcam = "gradcam"
+    hirescam = "hirescam"
+    layercam = "layercam"
+
+
+def explain(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|BUNDLE", help="Folder of `dermx train`, or a model's folder."),
+    ],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH", help="Pictures or folders; without, a run's own pictures."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the PNG files. [RUN/explanations, explained]"),
+    ] = None,
+    code: Annotated[
+        str | None, typer.Option("--class", metavar="CODE", help="Explain this class. [the answer]")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Why the class rather than this one.")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="Kind of map.")] = Method.gradcam,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the PyTorch network; needs a run. [last map]"),
+    ] = None,
+    on: Annotated[Part, typer.Option(help="Without PATH: part of the run.")] = Part.test,
+) -> None:
+    """Show where the model looked: heat maps of pictures, or contact sheets of a run's own."""
+    from dermx.errors import InputError
+    from dermx.workflow.explaining import contact_sheets, explain_pictures
+
+    if not paths:
+        if code or against or layer or method is not Method.gradcam:
+            raise InputError("--class, --against, --method and --layer need PATH, a picture")
+        from dermx.cli.progress import track
+
+        written = contact_sheets(model, on=on.value, out=out, track=track, say=typer.echo)
+    else:
+        written = explain_pictures(
+            model,
+            paths,
+            Path("explained") if out is None else out,
+            code=code,
+            against=against,
+            method=method.value,
+            layer=layer,
+            say=lambda line: typer.echo(line, err=True),
+        )
+    for path in written:
+        typer.echo(path)
+    typer.echo("Research and education, not a medical device.")
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    on: Annotated[Part, typer.Option(help="Part of the run's own pictures.")] = Part.test,
+    sample: Annotated[
+        int, typer.Option(help="Lesions per class for deletion, insertion and ROAD.")
+    ] = 40,
+    outside: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Photographs of other things; what is called acne?"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+) -> None:
+    """Check the maps (faithful, on the lesion, not by chance) and what the model leans on."""
+    from dermx.cli.progress import track
+    from dermx.workflow.audit import audit_run
+
+    page = audit_run(
+        run,
+        on=on.value,
+        sample=sample,
+        outside=outside or (),
+        seed=seed,
+        track=track,
+        say=typer.echo,
+    )
+    typer.echo(f"report: {page}")

@@ -1,0 +1,106 @@
+"""Shuffling forgets, stage by stage, and the map with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+onnx = pytest.importorskip("onnx")
+
+from dermx.config import PreprocessConfig  # noqa: E402
+from dermx.diagnoses import CODES  # noqa: E402
+from dermx.errors import InputError  # noqa: E402
+from dermx.explain.sanity import rank_correlation, shuffled  # noqa: E402
+from dermx.model.bundle import Bundle, write_bundle  # noqa: E402
+from dermx.model.runtime import Session  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Four convolutions with weights that differ, then the mean."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    nodes, weights, before = [], [], "pixels"
+    for i, inputs in enumerate((3, 6, 6, 6)):
+        values = rng.normal(size=(6, inputs, 3, 3)).astype(np.float32)
+        weights += [
+            numpy_helper.from_array(values, f"w{i}"),
+            numpy_helper.from_array(rng.normal(size=6).astype(np.float32), f"b{i}"),
+        ]
+        after = "map" if i == 3 else f"x{i}"
+        nodes.append(helper.make_node("Conv", [before, f"w{i}", f"b{i}"], [after], strides=[2, 2]))
+        before = after
+    nodes.append(helper.make_node("ReduceMean", ["map"], ["features"], axes=[2, 3], keepdims=0))
+    graph = helper.make_graph(
+        nodes,
+        "four layers",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 64, 64])],
+        [
+            helper.make_tensor_value_info("map", TensorProto.FLOAT, ["n", 6, None, None]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 6]),
+        ],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return write_bundle(
+        tmp_path_factory.mktemp("models") / "four",
+        name="four", architecture="four", preprocess=PreprocessConfig(image_size=64),
+        network_bytes=model.SerializeToString(),
+        weight=rng.normal(size=(len(CODES), 6)), bias=rng.normal(size=len(CODES)),
+        figures={}, card="",
+    )  # fmt: skip
+
+
+def weights_of(path: Path) -> dict[str, np.ndarray]:
+    return {w.name: onnx.numpy_helper.to_array(w) for w in onnx.load(path).graph.initializer}
+
+
+@pytest.mark.parametrize(("share", "forgotten"), [(0.0, 0), (0.25, 1), (0.5, 2), (1.0, 4)])
+def test_the_last_layers_are_shuffled_and_the_first_are_not(
+    bundle: Bundle, share: float, forgotten: int
+) -> None:
+    before = weights_of(bundle.network)
+    with shuffled(bundle, share, seed=0) as mixed:
+        after = weights_of(mixed.network)
+        assert sorted(mixed.weight.ravel()) == sorted(bundle.weight.ravel())
+        assert (mixed.weight != bundle.weight).any()
+        Session(mixed, threads=1)
+    changed = [name for name in before if (before[name] != after[name]).any()]
+    assert {name[1] for name in changed} == {str(i) for i in range(4 - forgotten, 4)}
+    for name in before:
+        assert sorted(before[name].ravel()) == sorted(after[name].ravel())
+    assert not mixed.network.exists()
+
+
+def test_a_seed_always_shuffles_alike(bundle: Bundle) -> None:
+    found = []
+    for seed in (1, 1, 2):
+        with shuffled(bundle, 1.0, seed) as mixed:
+            found.append(weights_of(mixed.network)["w0"])
+    assert (found[0] == found[1]).all()
+    assert (found[0] != found[2]).any()
+
+
+def test_a_share_beyond_all_layers_is_refused(bundle: Bundle) -> None:
+    with (
+        pytest.raises(InputError, match=r"share must be in \[0, 1\], got 1.5"),
+        shuffled(bundle, 1.5, 0),
+    ):
+        pass
+
+
+maps = arrays(np.float64, (3, 4), elements=st.integers(0, 4).map(float))
+
+
+@given(maps, maps)
+def test_the_rank_correlation_is_scipys(one: np.ndarray, other: np.ndarray) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        assert rank_correlation(one, other) == 0
+    else:
+        theirs = stats.spearmanr(one.ravel(), other.ravel()).statistic
+        assert rank_correlation(one, other) == pytest.approx(theirs, abs=1e-9)
