@@ -94,6 +94,24 @@ TREATMENT_LEAD: Final = (
     "Give a table of acne severity over time, for one or many people. The page shows how severity "
     "changed and whether the change is larger than its usual ups and downs."
 )
+TABLE_FORM: Final = (
+    "A CSV file with a heading and a row per person and day: patient, day, treatment, severity. "
+    "One treatment, the baseline, is what the others are compared with. Other names of columns "
+    "can be chosen."
+)
+SIMULATED: Final = (
+    "Simulated by a program: ten people who don\u2019t exist, first without treatment, then with "
+    "antibiotics, then with a cream."
+)
+TO_KNOW: Final = "To know before reading on"
+ONE_PERSON: Final = "One person"
+NO_BASELINE: Final = "No days on the baseline, so there is nothing to compare with."
+NOT_TEXT: Final = "The table can\u2019t be read as text; save it as CSV in UTF-8."
+NO_TABLE: Final = (
+    "The table needs a heading with at least four columns, separated by commas, and a row per day."
+)
+SAME_COLUMN: Final = "Choose four different columns under \u2018How the table is read\u2019."
+TOO_LONG: Final = "The table has more than {limit:,} rows; give a shorter one."
 ABOUT_TITLE: Final = "About the model"
 NO_CARD: Final = (
     "This model came without a card: what it was trained on and how good it is, is unknown."
