@@ -14,7 +14,7 @@ from dermx.config import PreprocessConfig
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError
 from dermx.model import bundle as module
-from dermx.model.bundle import Bundle, load_bundle, write_bundle
+from dermx.model.bundle import Bundle, TrustParts, load_bundle, write_bundle, write_trust
 
 
 @pytest.fixture
@@ -221,3 +221,67 @@ def test_a_head_without_bias_is_refused(damaged: Path) -> None:
     replace_head(damaged, weight=np.zeros((8, 3), np.float32))
     with pytest.raises(BundleError, match=r"does not hold weight and bias: .*bias"):
         load_bundle(damaged)
+
+
+def trust_parts() -> TrustParts:
+    return TrustParts({"format": 1}, {"gate_weight": np.arange(6, dtype=np.float32)})
+
+
+def test_trust_parts_are_added_hashed_and_replaced(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    shutil.copytree(tiny_bundle.folder, tmp_path / "model")
+    bundle = load_bundle(tmp_path / "model")
+    assert bundle.trust is None
+    for value in (1, 2):
+        parts = TrustParts({"format": 1, "value": value}, trust_parts().arrays)
+        bundle = write_trust(bundle, parts)
+        assert bundle.trust is not None
+        assert bundle.trust.settings["value"] == value
+        np.testing.assert_array_equal(bundle.trust.arrays["gate_weight"], np.arange(6))
+    assert bundle.created == tiny_bundle.created
+    assert bundle.figures == tiny_bundle.figures
+    assert bundle.network.read_bytes() == tiny_bundle.network.read_bytes()
+    assert (tmp_path / "model" / "card.md").read_text() == "# A model for tests\n"
+    assert write_trust(bundle, trust_parts(), card="# New\n").trust is not None
+    assert (tmp_path / "model" / "card.md").read_text() == "# New\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]  # no scratch is left
+
+
+@pytest.mark.parametrize("part", ["trust.json", "trust.npz"])
+def test_damaged_trust_parts_are_refused(tmp_path: Path, tiny_bundle: Bundle, part: str) -> None:
+    shutil.copytree(tiny_bundle.folder, tmp_path / "model")
+    write_trust(load_bundle(tmp_path / "model"), trust_parts())
+    (tmp_path / "model" / part).write_bytes(b"{}")
+    with pytest.raises(BundleError, match=f"{part} is damaged"):
+        load_bundle(tmp_path / "model")
+    (tmp_path / "model" / part).unlink()
+    with pytest.raises(BundleError, match=f"is incomplete: {part} is missing"):
+        load_bundle(tmp_path / "model")
+
+
+def test_trust_parts_of_another_model_are_refused(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    shutil.copytree(tiny_bundle.folder, tmp_path / "model")
+    bundle = write_trust(load_bundle(tmp_path / "model"), trust_parts())
+    index = json.loads((bundle.folder / "bundle.json").read_text())
+    np.savez(bundle.folder / "head.npz", weight=bundle.weight + 1, bias=bundle.bias)
+    digest = hashlib.sha256((bundle.folder / "head.npz").read_bytes()).hexdigest()
+    index["sha256"]["head.npz"] = digest
+    (bundle.folder / "bundle.json").write_text(json.dumps(index))
+    with pytest.raises(BundleError, match="fitted for another model; fit it again: dermx trust"):
+        load_bundle(bundle.folder)
+    # And a bundle that has become another model gets none.
+    with pytest.raises(BundleError, match="another model"):
+        write_trust(bundle, trust_parts())
+
+
+def test_a_model_that_takes_the_place_of_another_does_not_keep_its_trust_parts(
+    tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    shutil.copytree(tiny_bundle.folder, tmp_path / "model")
+    bundle = write_trust(load_bundle(tmp_path / "model"), trust_parts())
+    again = write_bundle(
+        bundle.folder, name="b", architecture="b", preprocess=bundle.preprocess,
+        network_bytes=bundle.network.read_bytes(), weight=bundle.weight, bias=bundle.bias,
+        figures={}, card="",
+    )  # fmt: skip
+    assert again.trust is None
+    assert not (bundle.folder / "trust.json").exists()

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from dermx import __version__
+from dermx.cli import ood as ood_commands
 from dermx.cli import trust as trust_commands
 from dermx.cli.explain import audit, explain
 from dermx.cli.longitudinal import longitudinal
@@ -338,6 +339,7 @@ def check(
 
 app.command("app")(page)
 app.command()(trust_commands.calibrate)
+app.command()(ood_commands.ood)
 app.command()(trust_commands.uncertainty)
 app.command()(trust_commands.trust)
 app.command()(trust_commands.selftest)

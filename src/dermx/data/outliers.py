@@ -28,6 +28,8 @@ EVERYDAY, CLINICAL = "everyday", "clinical"  # folders, and kinds
 # Names of one disease's family go to one part: rhinophyma is rosacea of the nose, the one
 # photograph without a disease in its name (`07VascularFace`) shows red cheeks.
 FAMILIES: Final = {"rhinophyma": "rosacea", "other": "rosacea"}
+# The same photograph as acne-closed-comedo-32, a test case, found by `dermx.data.duplicates`.
+ALSO_ACNE: Final = ("milia-18",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ def read_outliers(folder: Path, dermnet: Path | None = None) -> list[Outlier]:
         )
     if dermnet is not None:
         for path, named in read_dermnet_others(dermnet):
+            if path.stem in ALSO_ACNE:
+                continue
             disease = FAMILIES.get(named, named)
             image = f"dermnet/{disease}/{path.stem}"
             found.append(_outlier(image, path, CLINICAL, disease, "dermnet"))

@@ -1,15 +1,17 @@
 """Is this a picture of the kind the answer was learnt from? Two questions, kept apart.
 
-1. Is it a skin-lesion picture at all? Everyday photographs, drawings, noise are not.
+1. Is it a skin-lesion picture at all? Everyday photographs and drawings are not.
 2. Is it a clinical photograph of something that is none of the eight? Acne was learnt from
    clinical photographs and the other seven from dermoscopy, so a network has learnt "photograph"
-   where we want "acne", and distances alone don't find rosacea strange.
+   where we want "acne", and no distance in its features finds rosacea strange.
 
-A linear layer on the features tells four groups apart (dermoscopy, acne, another clinical
-photograph, no lesion), and the group that must be right is that of the answer: a nevus must look
-like dermoscopy, acne like acne. Beside it stands the distance to the known cases, for what no
-picture used in fitting looks like. A gate has seen some strangers only; `dermx ood` reports on
-diseases and photographs that it has not seen.
+A second linear layer on the features tells dermoscopy, the known clinical photographs, other
+conditions, everyday photographs and drawings apart. The group that must be right is that of the
+answer: a naevus must look like dermoscopy, acne like acne. Linear, so the score of the mean of
+several views is the mean of their scores, whatever number of views it was fitted on.
+
+A gate has seen some strangers only. `dermx ood` reports on diseases and photographs that it has
+not seen, and `dermx.trust.gatefit` sets its thresholds with diseases left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,30 +19,30 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
 from dermx.diagnoses import BY_CODE
 from dermx.errors import BundleError, InputError
-from dermx.records import Predictions
 
 FORMAT: Final = 1
-NO_LESION, OTHER = "no lesion", "other condition"  # kinds of strangers, and reasons
-KNOWN: Final = "known"
-ACCEPTANCE: Final = 0.95
+KNOWN, NO_LESION, OTHER = "known", "no lesion", "other condition"  # what a gate says
+# Kinds of strangers, and the reason that each stands for.
+STRANGERS: Final[dict[str, str]] = {"clinical": OTHER, "everyday": NO_LESION, "drawn": NO_LESION}
+_ARRAYS: Final = ("weight", "bias", "offsets", "cautions")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gate:
-    """What decides whether a picture is answered; small enough to travel with a model."""
+    """What decides whether a picture is answered; 26 KB, so it travels with a model."""
 
     codes: tuple[str, ...]  # of the logits
-    acceptance: float  # share of known cases that was to be accepted
+    groups: tuple[str, ...]  # of the layer: sources of known pictures, then kinds of strangers
+    acceptance: float  # share of known cases that was to be let in
     threshold: float  # a score above it is a stranger
-    center: Float32[np.ndarray, " c"]
-    scale: Float32[np.ndarray, " c"]
-    weight: Float32[np.ndarray, "c 4"]  # to dermoscopy, acne's kind, other condition, no lesion
-    bias: Float32[np.ndarray, " 4"]
-    offsets: Float32[np.ndarray, " 2"]  # log odds at the threshold: dermoscopy, clinical
+    weight: Float32[np.ndarray, "c groups"]
+    bias: Float32[np.ndarray, " groups"]
+    offsets: Float32[np.ndarray, " sources"]  # log odds that make the score 0, per source
+    cautions: Float32[np.ndarray, " sources"]  # scores above them are let in, but unsure; <= 0
 
     def score(
         self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
@@ -51,14 +53,17 @@ class Gate:
             features: Of the network the gate was fitted for, single views or their mean.
             logits: Only the class with the highest counts, so calibration changes nothing.
 
+        Returns:
+            Log odds of "a stranger" against "of the answer's source", less those at which the
+            wanted share of known cases is let in.
+
         Raises:
             InputError: The arrays don't fit the gate.
         """
         self._check(features, logits)
-        groups = self._groups(features)
-        group = self._group_of(logits)
-        known = groups[np.arange(len(groups)), group]
-        return np.asarray(np.logaddexp(groups[:, 2], groups[:, 3]) - known - self.offsets[group])
+        source = self.sources[logits.argmax(axis=1)]
+        odds = log_odds(features, source, self.weight, self.bias, len(self.offsets))
+        return np.asarray(odds - self.offsets[source])
 
     def rejects(
         self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
@@ -66,57 +71,77 @@ class Gate:
         """Whether each case is a stranger."""
         return np.asarray(self.score(features, logits) > self.threshold)
 
+    def unsure(
+        self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Whether each case is let in, but looks too much like another condition to be answered.
+
+        A stranger is not unsure. For acne this is the strip where rosacea lies as well; for
+        dermoscopy, which is easily told from photographs, it is empty or thin.
+        """
+        score = self.score(features, logits)
+        caution = self.cautions[self.sources[logits.argmax(axis=1)]]
+        return np.asarray((score <= self.threshold) & (score > caution))
+
     def reasons(
         self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
     ) -> list[str]:
         """For each case "known", "no lesion" or "other condition"."""
-        groups = self._groups(features)
-        named = np.where(groups[:, 3] > groups[:, 2], NO_LESION, OTHER)
-        return [str(n) for n in np.where(self.rejects(features, logits), named, KNOWN)]
+        kinds = self.groups[len(self.offsets) :]
+        strange = (features.astype(np.float64) @ self.weight + self.bias)[:, len(self.offsets) :]
+        rejected = self.rejects(features, logits)
+        return [
+            STRANGERS[kinds[kind]] if out else KNOWN
+            for kind, out in zip(strange.argmax(axis=1), rejected, strict=True)
+        ]
+
+    @property
+    def sources(self) -> Int[np.ndarray, " classes"]:
+        """For each class the index of its source in `groups`."""
+        return np.array([self.groups.index(BY_CODE[code].source) for code in self.codes])
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return JSON settings and arrays, from which `from_parts` makes the same gate."""
         settings = {
             "format": FORMAT,
             "codes": list(self.codes),
+            "groups": list(self.groups),
             "acceptance": self.acceptance,
             "threshold": self.threshold,
         }
-        names = ("center", "scale", "weight", "bias", "offsets")
-        return settings, {f"gate_{name}": getattr(self, name) for name in names}
+        return settings, {f"gate_{name}": getattr(self, name) for name in _ARRAYS}
 
     @classmethod
     def from_parts(cls, settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Make a gate of what `to_parts` returned; other arrays may lie beside its own.
 
         Raises:
-            BundleError: The format is another, or a part is missing.
+            BundleError: The format is another, a part is missing, or they don't fit each other.
         """
         if settings.get("format") != FORMAT:
             raise BundleError(
                 f"the gate has format {settings.get('format')!r}, this dermx reads {FORMAT}; "
                 "fit it again: dermx ood RUN"
             )
-        names = ("center", "scale", "weight", "bias", "offsets")
         try:
-            return cls(
+            gate = cls(
                 codes=tuple(str(code) for code in settings["codes"]),
+                groups=tuple(str(group) for group in settings["groups"]),
                 acceptance=float(settings["acceptance"]),
                 threshold=float(settings["threshold"]),
-                **{name: np.asarray(arrays[f"gate_{name}"], np.float32) for name in names},
+                **{name: np.asarray(arrays[f"gate_{name}"], np.float32) for name in _ARRAYS},
             )
+            sources = len(np.unique(gate.sources))
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"the gate lacks a part: {error}; dermx ood RUN makes it") from error
-
-    def _groups(self, features: np.ndarray) -> Float[np.ndarray, "n 4"]:
-        x = (features - self.center) / self.scale
-        return np.asarray(x.astype(np.float64) @ self.weight + self.bias)
-
-    def _group_of(self, logits: np.ndarray) -> np.ndarray:
-        return np.array([_is_clinical(code) for code in self.codes], int)[logits.argmax(axis=1)]
+        shapes = [getattr(gate, name).shape for name in _ARRAYS]
+        wanted = [(gate.weight.shape[0], len(gate.groups)), (len(gate.groups),)] + 2 * [(sources,)]
+        if shapes != wanted:
+            raise BundleError(f"the gate's arrays have shapes {shapes}, need {wanted}")
+        return gate
 
     def _check(self, features: np.ndarray, logits: np.ndarray) -> None:
-        wanted = (len(self.center), len(self.codes))
+        wanted = (len(self.weight), len(self.codes))
         if features.ndim != 2 or logits.ndim != 2 or (features.shape[1], logits.shape[1]) != wanted:
             raise InputError(
                 f"the gate takes features (n, {wanted[0]}) and logits (n, {wanted[1]}), "
@@ -124,59 +149,26 @@ class Gate:
             )
 
 
-def fit_gate(
-    known: Predictions,
-    strangers: Predictions,
-    kinds: Sequence[str],
-    holdout: Predictions,
-    *,
-    acceptance: float = ACCEPTANCE,
-    strength: float = 1e-3,
-) -> Gate:
-    """Fit the gate of one model.
+def log_odds(
+    features: Float[np.ndarray, "n c"],
+    source: Int[np.ndarray, " n"],
+    weight: Float[np.ndarray, "c groups"],
+    bias: Float[np.ndarray, " groups"],
+    sources: int,
+) -> Float[np.ndarray, " n"]:
+    """Logarithm of P(any stranger) over P(the source that the answer comes from).
 
-    Args:
-        known: Labelled cases of the training part.
-        strangers: Pictures of none of the classes, of diseases and photographs that no report
-            will use.
-        kinds: Of each stranger, `NO_LESION` or `OTHER`.
-        holdout: Labelled cases of the validation part; they set the threshold.
-        acceptance: Share of the holdout cases to accept, within dermoscopic and clinical ones.
-        strength: Inverse penalty of the linear layer (scikit-learn's C).
-
-    Raises:
-        InputError: A group has no case, or the acceptance is not in (0, 1].
+    >>> odds = log_odds(np.zeros((1, 1)), np.array([0]), np.zeros((1, 3)), np.log([1, 1, 2]), 1)
+    >>> odds.round(4)  # log((1 + 2) / 1)
+    array([1.0986])
     """
-    from sklearn.linear_model import LogisticRegression  # only fitting needs it
-
-    if not 0 < acceptance <= 1:
-        raise InputError(f"acceptance must be in (0, 1], got {acceptance}")
-    clinical = np.array([_is_clinical(code) for code in known.codes], int)
-    x = np.concatenate([known.features, strangers.features]).astype(np.float64)
-    groups = np.concatenate(
-        [clinical[known.labels], [3 if kind == NO_LESION else 2 for kind in kinds]]
-    )
-    if lacking := sorted(set(range(4)) - set(groups.tolist())):
-        names = ("dermoscopy", "acne", OTHER, NO_LESION)
-        raise InputError(f"no case of {', '.join(names[g] for g in lacking)} to fit the gate on")
-    center, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
-    layer = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
-    layer.fit((x - center) / scale, groups)
-    raw = Gate(
-        codes=known.codes,
-        acceptance=acceptance,
-        threshold=0.0,
-        center=center.astype(np.float32),
-        scale=scale.astype(np.float32),
-        weight=layer.coef_.T.astype(np.float32),
-        bias=layer.intercept_.astype(np.float32),
-        offsets=np.zeros(2, np.float32),
-    )
-    scores = raw.score(holdout.features, holdout.logits)
-    answered = clinical[holdout.logits.argmax(axis=1)]
-    offsets = [np.quantile(scores[answered == group], acceptance) for group in (0, 1)]
-    return Gate(**{**vars(raw), "offsets": np.array(offsets, np.float32)})
+    groups = features.astype(np.float64) @ weight + bias
+    strange = np.logaddexp.reduce(groups[:, sources:], axis=1)
+    return np.asarray(strange - groups[np.arange(len(groups)), source])
 
 
-def _is_clinical(code: str) -> bool:
-    return BY_CODE[code].source != "dermoscopy"
+def groups_of(codes: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
+    """Sources of the classes that there are, then kinds of strangers that there are."""
+    sources = ("dermoscopy", "clinical photograph")
+    here = {BY_CODE[code].source for code in codes}
+    return (*(s for s in sources if s in here), *(kind for kind in STRANGERS if kind in kinds))

@@ -1,0 +1,128 @@
+"""What does a trusted answer cost, beside single passes and beside writing it down in PyTorch?
+
+One picture, everything: eight views, calibration, gate, 30 dropout samples, prediction set, heat
+map. Three measurements in turn, in one run, on the same threads; each figure is the median.
+
+pass      one forward pass of one view through ONNX Runtime, as the session does it
+dermx     `Model.assess` on an RGB array: cut, scale, eight views, and all the arithmetic
+pytorch   the straightforward composition: 8 forward passes for the views, 30 with dropout switched
+          on, one forward and backward for Grad-CAM, and the same calibration and set in NumPy
+
+    python benchmarks/assess.py [--model BUNDLE] [--run RUN] [--threads 1] [--rounds 15]
+
+PyTorch's network has the weights of RUN (`best.safetensors`) where one is named, and its answer is
+then compared with ours; else weights drawn at random, which cost the same time.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+
+from dermx.assess import Model
+from dermx.data.phantom import draw_phantom
+from dermx.model.bundle import load_bundle
+from dermx.preprocess.normalize import normalize
+from dermx.preprocess.pipeline import prepare
+from dermx.preprocess.views import eight_views
+from dermx.trust.uncertainty import SAMPLES, mutual_information, predictive_entropy
+from dermx.trust.verdict import Trust
+
+
+class Composition:
+    """A trusted answer as one would write it with PyTorch and hooks."""
+
+    def __init__(self, model: Model, trust: Trust, run: Path | None) -> None:
+        self.model, self.trust = model, trust
+        self.network = timm.create_model(
+            model.bundle.architecture, num_classes=len(model.bundle.codes), drop_rate=0.2
+        )
+        if run is not None:
+            from safetensors.torch import load_file
+
+            self.network.load_state_dict(load_file(run / "best.safetensors"))
+        self.network.eval()
+
+    def assess(self, picture: np.ndarray) -> np.ndarray:
+        spec = self.model.bundle.preprocess
+        pixels, _ = prepare(picture, spec)
+        views = torch.from_numpy(normalize(eight_views(pixels), spec.mean, spec.std))
+        with torch.no_grad():
+            logits = torch.cat([self.network(view[None]) for view in views])
+            for module in self.network.modules():  # Monte Carlo: only dropout is in training mode
+                if isinstance(module, torch.nn.Dropout):
+                    module.train()
+            self.network.training = True
+            sampled = torch.cat([self.network(views[:1]) for _ in range(SAMPLES)])
+            self.network.eval()
+        probs = self.trust.calibration.probs(logits.mean(dim=0, keepdim=True).numpy())
+        dropped = self.trust.calibration.probs(sampled.numpy())
+        predictive_entropy(dropped), mutual_information(dropped)
+        self.trust.sets.contain(probs)
+        self.heat_map(views[:1], int(logits.mean(dim=0).argmax()))
+        return np.asarray(probs[0])
+
+    def heat_map(self, view: torch.Tensor, answer: int) -> np.ndarray:
+        feature_map = self.network.forward_features(view)
+        feature_map.retain_grad()
+        self.network.forward_head(feature_map)[0, answer].backward()
+        assert feature_map.grad is not None
+        channels = feature_map.grad.mean(dim=(2, 3), keepdim=True)
+        return (channels * feature_map).sum(dim=1).relu()[0].detach().numpy()
+
+
+def median(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Milliseconds of each, the middle of several rounds, in turn; two rounds warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for name in list(work) * (rounds + 2):
+        started = time.perf_counter()
+        work[name]()
+        taken[name].append(1000 * (time.perf_counter() - started))
+    return {name: float(np.median(times[2:])) for name, times in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a model's folder; default: the shipped one")
+    parser.add_argument("--run", type=Path, help="the run it came from, for the same weights")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = Model(load_bundle(given.model), given.threads)
+    if model.trust is None:
+        parser.error(f"{model.bundle.folder} has no trust parts; dermx trust RUN makes them")
+    picture = draw_phantom(0).picture
+    pixels, _ = prepare(picture, model.bundle.preprocess)
+    theirs = Composition(model, model.trust, given.run)
+
+    def ours() -> np.ndarray:
+        answer = model.assess(picture)
+        answer.heatmap()
+        return np.array(list(answer.probabilities.values()))
+
+    if given.run is not None:
+        difference = np.abs(ours() - theirs.assess(picture)).max()
+        print(f"largest difference of a probability: {difference:.1e}")
+    found = median(
+        {
+            "pass": lambda: model.session.run(pixels[None]),
+            "dermx": ours,
+            "pytorch": lambda: theirs.assess(picture),
+        },
+        given.rounds,
+    )
+    height, width = picture.shape[:2]
+    print(f"{model.bundle.name}, one picture of {width} x {height}, {given.threads} threads")
+    for name, milliseconds in found.items():
+        print(f"{name:<8} {milliseconds:8.1f} ms")
+    print(f"dermx costs {found['dermx'] / found['pass']:.2f} passes")
+    print(f"dermx costs 1 / {found['pytorch'] / found['dermx']:.1f} of pytorch")
+
+
+if __name__ == "__main__":
+    main()
