@@ -20,6 +20,7 @@ from dermx.evaluate.intervals import mean_interval
 from dermx.evaluate.subgroups import Subgroup
 from dermx.explain.faithfulness import Faithful
 from dermx.explain.localisation import Localised, Summary, summarise
+from dermx.explain.painting import PAINTED
 from dermx.explain.sanity import PASSES_BELOW
 from dermx.explain.shortcuts import AS_TAKEN, FIGURES, Called, Shortcut
 from dermx.records import write_whole
@@ -30,6 +31,8 @@ Located = Mapping[str, Sequence[tuple[str, str, Localised]]]  # map -> diagnosis
 
 OURS: Final = "Grad-CAM"
 MIDDLE: Final = "centred Gaussian"
+BALANCED: Final = "balanced_accuracy_dermoscopic"
+GUESSING: Final = 1 / 7  # balanced accuracy of seven classes
 WANTED_RATIO: Final = 1.5  # of the map's share on the lesion to the lesion's share of the picture
 DISCLAIMER: Final = "Research and education, not a medical device."
 MEASURES: Final[dict[str, tuple[str, Callable[[Faithful], float], int]]] = {
@@ -71,12 +74,13 @@ class Sanity:
 
     groups: Sequence[str]
     draws: int
-    stages: Sequence[tuple[float, Float[np.ndarray, " n"]]]  # share of the layers shuffled
+    stages: Sequence[tuple[float, Float[np.ndarray, " n"]]]  # share of the layers drawn afresh
+    absolute: Float[np.ndarray, " n"]  # mean absolute correlation at the last stage
     other_picture: Float[np.ndarray, " n"]  # with another picture's map by the trained model
 
     @property
     def passes(self) -> bool:
-        """Whether hardly anything of the map is left when all is shuffled."""
+        """Whether hardly anything of the map is left when all is drawn afresh."""
         return mean_interval(self.stages[-1][1], self.groups)[2] < PASSES_BELOW
 
 
@@ -106,7 +110,7 @@ def write_audit(folder: Path, audit: Audit) -> Path:
 
     drawn = {
         "Deletion and insertion": figures.curves_figure(audit.curves.maps),
-        "Shuffled weights": figures.sanity_figure(
+        "Weights drawn afresh": figures.sanity_figure(
             [
                 (share, mean_interval(found, audit.sanity.groups))
                 for share, found in audit.sanity.stages
@@ -169,6 +173,7 @@ def as_dict(audit: Audit) -> dict[str, Any]:
                 {"share_of_layers": share, **_estimate(mean_interval(found, sanity.groups))}
                 for share, found in sanity.stages
             ],
+            "absolute": _estimate(mean_interval(sanity.absolute, sanity.groups)),
             "other_picture": _estimate(mean_interval(sanity.other_picture, sanity.groups)),
         },
         "shortcuts": [
@@ -244,15 +249,13 @@ def findings(audit: Audit) -> list[str]:
             f"{'do not overlap' if apart else 'overlap'}."
         )
     last = mean_interval(audit.sanity.stages[-1][1], audit.sanity.groups)
+    absolute = mean_interval(audit.sanity.absolute, audit.sanity.groups)
     said.append(
         f"The sanity check {'passes' if audit.sanity.passes else 'FAILS'}: with all weights "
-        f"shuffled, the map's rank correlation with itself is {last[0]:.2f} "
-        f"({last[1]:.2f} to {last[2]:.2f})."
+        f"drawn afresh, the map's rank correlation with itself is {last[0]:.2f} "
+        f"({last[1]:.2f} to {last[2]:.2f}), whatever its sign {absolute[0]:.2f}."
     )
-    rows = {row.change: row for row in audit.shortcuts}
-    if AS_TAKEN in rows:
-        said += [_shortcut_sentence(row) for row in audit.shortcuts if row.change != AS_TAKEN]
-    return said
+    return said + _leant_on(audit.shortcuts) + _acne_sentences(audit.acne)
 
 
 def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
@@ -285,9 +288,11 @@ def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
     body.append(
         _section(
             "Do the maps depend on what was learnt?",
-            _figure(pictures["Shuffled weights"], "Rank correlation after shuffling weights"),
+            _figure(
+                pictures["Weights drawn afresh"], "Rank correlation after drawing weights afresh"
+            ),
             f"{len(audit.sanity.groups)} pictures, {audit.sanity.draws} draws each. Passes when "
-            f"the interval's upper end is below {PASSES_BELOW} with everything shuffled.",
+            f"the interval's upper end is below {PASSES_BELOW} with everything drawn afresh.",
         )
     )
     if audit.shortcuts:
@@ -331,7 +336,7 @@ def _tiles(audit: Audit) -> str:
     tiles = []
     if audit.located:
         ratio = by_map(audit, OURS).ratio
-        tiles.append(("Map on the lesion", f"{ratio[0]:.2f} times", ratio,
+        tiles.append(("Map on the lesion", f"{ratio[0]:.2f} ×", ratio,
                       f"its share of the picture; aimed for: {WANTED_RATIO}"))  # fmt: skip
     for measure in ("deletion", "insertion"):
         gain = audit.curves.gain(measure, MIDDLE)
@@ -340,7 +345,7 @@ def _tiles(audit: Audit) -> str:
     last = mean_interval(audit.sanity.stages[-1][1], audit.sanity.groups)
     verdict = "passes" if audit.sanity.passes else "fails"
     tiles.append((f"Sanity check {verdict}", f"{last[0]:.2f}", last,
-                  "correlation left when all weights are shuffled"))  # fmt: skip
+                  "correlation left when all weights are drawn afresh"))  # fmt: skip
     made = "".join(
         f"<div><h2>{escape(name)}</h2><p class='big'>{value}</p><p>{_interval(ends)} "
         f"<small>95 %</small></p><p class='quiet'>{escape(text)}</p></div>"
@@ -400,14 +405,66 @@ def _subgroup_table(rows: Sequence[Subgroup]) -> str:
     )  # fmt: skip
 
 
-def _shortcut_sentence(row: Shortcut) -> str:
-    value, low, high = row.figures["balanced_accuracy_dermoscopic"]
-    drop = row.drops["balanced_accuracy_dermoscopic"]
-    return (
-        f"With {row.change.replace('painted', 'painted ').replace('  ', ' ')}: balanced accuracy "
-        f"{value:.3f} ({low:.3f} to {high:.3f}), {drop[0]:.3f} less than as taken "
-        f"({drop[1]:.3f} to {drop[2]:.3f}); {_percent(row.other_answers)} answered otherwise."
-    )
+def _leant_on(rows: Sequence[Shortcut]) -> list[str]:
+    """What is left without the lesion, without the background, and what disturbs."""
+    by_name = {row.change: row for row in rows}
+    said = []
+    for change in ("lesion painted out", "lesion's box painted out", "only the border left"):
+        if change in by_name:
+            value, low, high = by_name[change].figures[BALANCED]
+            above = "above" if low > GUESSING else "not above"
+            said.append(
+                f"With {change}, balanced accuracy is {value:.3f} ({low:.3f} to {high:.3f}), "
+                f"{above} that of guessing, {GUESSING:.3f}."
+            )
+    for change in ("background painted out", "only the lesion's shape left"):
+        if change in by_name:
+            value, low, high = by_name[change].figures[BALANCED]
+            said.append(f"With {change}, it is {value:.3f} ({low:.3f} to {high:.3f}).")
+    drawn = [row for row in rows if row.change not in PAINTED and row.change != AS_TAKEN]
+    for verb, hurt in (("Balanced accuracy falls by", True), ("No clear fall by", False)):
+        chosen = [row for row in drawn if (row.drops[BALANCED][1] > 0) == hurt]
+        chosen.sort(key=lambda row: -row.drops[BALANCED][0])
+        listed = [
+            f"{row.change} ({row.drops[BALANCED][0]:.3f}, {row.drops[BALANCED][1]:.3f} to "
+            f"{row.drops[BALANCED][2]:.3f})"
+            for row in chosen
+        ]
+        if listed:
+            said.append(f"{verb}: {'; '.join(listed)}.")
+    return said
+
+
+def _acne_sentences(rows: Sequence[Called]) -> list[str]:
+    """What makes a picture acne to the model."""
+    shares = {row.kind: row for row in rows}
+    said = []
+    marked, as_taken = (f"dermoscopy, {name}" for name in ("watermark drawn in", AS_TAKEN))
+    if marked in shares:
+        said.append(
+            f"A watermark drawn over dermoscopic pictures turns {_percent(shares[marked].share)} "
+            "of them into acne, a dark rim "
+            f"{_percent(shares['dermoscopy, dark rim drawn in'].share)}; as taken it is "
+            f"{_percent(shares[as_taken].share)}."
+        )
+    if "acne, watermark covered" in shares:
+        said.append(
+            "Of the acne photographs, those called acne: "
+            + "; ".join(
+                f"{row.kind.removeprefix('acne, ')} {_percent(row.share)}"
+                for row in rows
+                if row.kind.startswith("acne, ")
+            )
+            + "."
+        )
+    others = [row for row in rows if not row.kind.startswith(("acne, ", "dermoscopy, "))]
+    if others:
+        pictures = sum(row.pictures for row in others)
+        wrong = sum(row.pictures * row.share[0] for row in others)
+        said.append(
+            f"Of {pictures} photographs of other things, {wrong / pictures:.0%} are called acne."
+        )
+    return said
 
 
 def _section(heading: str, *parts: str) -> str:
@@ -437,7 +494,7 @@ def _figure(content: bytes, text: str) -> str:
 def _cell(estimate: Estimate) -> str:
     if math.isnan(estimate[0]):
         return "n/a"
-    return f"{estimate[0]:.3f}<small>{_interval(estimate)}</small>"
+    return f"{estimate[0] + 0.0:.3f}<small>{_interval(estimate)}</small>"
 
 
 def _interval(estimate: Estimate) -> str:

@@ -162,7 +162,7 @@ def test_nothing_is_left_behind_after_a_run_an_error_or_a_wrong_class(
         cam(network, pixels, -1)
     with pytest.raises(InputError, match="can't be compared with itself, got 1 twice"):
         cam(network, pixels, 1, against=1)
-    with pytest.raises(InputError, match="no layer 'blocks.99'; layers are blocks"):
+    with pytest.raises(InputError, match=r"no layer 'blocks.99'; layers are blocks"):
         cam(network, pixels, 0, layer="blocks.99")
     with pytest.raises(InputError, match=r"layer classifier gives \(2, 5\), need a feature map"):
         cam(network, pixels, 0, layer="classifier")

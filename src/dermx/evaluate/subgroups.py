@@ -9,7 +9,7 @@ Limits: skin colour is not recorded in HAM10000 and so not here; a group of few 
 interval and proves nothing; many groups are looked at, so one in twenty intervals misses by chance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ def by_subgroup(
         values = np.array([read(by_image[image]) for image in known.images])
         for value in _ordered(attribute, values):
             inside = values == value
-            groups = [known.groups[i] for i in np.flatnonzero(inside)]
+            groups = [g for g, there in zip(known.groups, inside, strict=True) if there]
             expected = overall[labels[inside]]
             of_mel = np.where(melanoma[inside], right[inside], np.nan)
 
@@ -119,7 +119,7 @@ def _ordered(attribute: str, values: np.ndarray) -> list[str]:
     return first + [UNKNOWN] * (UNKNOWN in size)
 
 
-_ATTRIBUTES: Final = {
+_ATTRIBUTES: Final[dict[str, Callable[[Case], str]]] = {
     "sex": lambda case: case.sex or UNKNOWN,
     "age": lambda case: age_band(case.age),
     "site": lambda case: case.site or UNKNOWN,

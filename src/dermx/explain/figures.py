@@ -52,7 +52,7 @@ def curves_figure(maps: Mapping[str, Sequence[Faithful]]) -> Figure:
 
 
 def sanity_figure(stages: Sequence[tuple[float, Estimate]], other_picture: float) -> Figure:
-    """Draw how the map's likeness to itself falls as layers are shuffled."""
+    """Draw how the map's likeness to itself falls as layers are drawn afresh."""
     figure = Figure(figsize=(7.5, 3.4), layout="constrained")
     axes = figure.add_subplot()
     labels = ["nothing", *(f"head\n+ {share:.0%}" if share else "head" for share, _ in stages)]
@@ -69,7 +69,7 @@ def sanity_figure(stages: Sequence[tuple[float, Estimate]], other_picture: float
     axes.set_xticks(x, labels)
     axes.set_xlim(-0.3, x[-1] + 0.4)
     axes.set_xlabel(
-        "shuffled: the linear layer, and this share of the layers from the end", color=QUIET
+        "drawn afresh: the linear layer, and this share of the layers from the end", color=QUIET
     )
     axes.set_ylabel("rank correlation", color=QUIET)
     _plain(axes)

@@ -98,7 +98,8 @@ def contrast_map(
         raise InputError(
             f"need two different classes of 0 to {len(weight) - 1}, got {wanted} and {against}"
         )
-    return _scaled(evidence(feature_map, weight[wanted, None] - weight[against, None]))[0]
+    difference = weight[wanted, None] - weight[against, None]  # (1, c)
+    return np.asarray(_scaled(evidence(feature_map, difference))[0])
 
 
 def layer_maps(

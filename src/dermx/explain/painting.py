@@ -25,8 +25,11 @@ Mask = Bool[np.ndarray, "h w"]
 Paint = Callable[[Pixels, Mask], Pixels]
 Change = Callable[[Pixels], Pixels]
 
-NOTHING: Final = (124, 116, 104)  # the mean colour of ImageNet: 0 after the usual normalisation
-SKIN, LESION = (205, 165, 145), (120, 75, 60)  # of the two-colour drawing of a lesion's shape
+NOTHING: Final = np.array(
+    (124, 116, 104), np.uint8
+)  # the mean colour of ImageNet: 0 after the usual normalisation
+SKIN: Final = np.array((205, 165, 145), np.uint8)  # of the drawing of a lesion's shape
+LESION: Final = np.array((120, 75, 60), np.uint8)
 SOFT: Final = 0.03  # of the side: how far beyond the outline a lesion's soft edge is taken to reach
 BORDER: Final = 0.1  # of the side, each side: what is left of the picture by `only_border`
 HAIRS: Final = 24
@@ -48,7 +51,7 @@ def without_box(picture: Pixels, lesion: Mask) -> Pixels:
 
 def without_background(picture: Pixels, lesion: Mask) -> Pixels:
     """Leave the lesion and its soft edge on a plain colour."""
-    return np.where(_grown(lesion)[..., None], picture, np.uint8(NOTHING))
+    return np.where(_grown(lesion)[..., None], picture, NOTHING)
 
 
 def only_border(picture: Pixels, _: Mask) -> Pixels:
@@ -61,7 +64,7 @@ def only_border(picture: Pixels, _: Mask) -> Pixels:
 
 def only_shape(_: Pixels, lesion: Mask) -> Pixels:
     """Draw the lesion's outline in two colours, alike for all: shape, size and place are left."""
-    return np.where(lesion[..., None], np.uint8(LESION), np.uint8(SKIN))
+    return np.where(lesion[..., None], LESION, SKIN)
 
 
 def hairy(picture: Pixels) -> Pixels:
@@ -119,7 +122,8 @@ def inked(picture: Pixels) -> Pixels:
 
 def vignetted(picture: Pixels) -> Pixels:
     """Darken what lies outside a round field that cuts off the centre square's corners."""
-    return lit(picture, field_light(*picture.shape[:2], Field(radius=1.0)))
+    height, width = picture.shape[:2]
+    return lit(picture, field_light(height, width, Field(radius=1.0)))
 
 
 def watermarked(picture: Pixels) -> Pixels:
@@ -129,12 +133,13 @@ def watermarked(picture: Pixels) -> Pixels:
     (across, down), _ = cv2.getTextSize(text, font, 1.0, 2)
     scale = 0.5 * min(1.4 * height, width) / across
     left, low = round((width - across * scale) / 2), round((height + down * scale) / 2)
-    thick, marked = max(1, round(2 * scale)), picture.astype(np.float32)
+    thick = max(1, round(2 * scale))
+    marked = picture.astype(np.float64)
     for shade, away in ((70, thick), (215, 0)):  # light letters with a shadow
         letters = np.zeros((height, width), np.uint8)
         at = (left + away, low + away)
         cv2.putText(letters, text, at, font, scale, 255, thick, cv2.LINE_AA)
-        cover = 0.5 * letters[..., None].astype(np.float32) / 255
+        cover = letters[..., None] / 510
         marked = marked * (1 - cover) + shade * cover
     return np.rint(marked).astype(np.uint8)
 
@@ -172,7 +177,7 @@ def colour_matched(picture: Pixels, wanted: ColourStatistics) -> Pixels:
     lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     moved = (lab - mean) * (wanted[1] / np.maximum(spread, 1e-3)) + wanted[0]
     rgb = cv2.cvtColor(moved.astype(np.float32), cv2.COLOR_LAB2RGB)
-    return np.rint(255 * np.clip(rgb, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(rgb, 0, 1)), np.uint8)
 
 
 PAINTED: Final[dict[str, Paint]] = {
@@ -198,7 +203,7 @@ def _skin_over(picture: Pixels, hidden: Mask, reach: float = 0.08) -> Pixels:
         return picture.copy()
     shown = (~hidden).astype(np.float32)
     if not shown.any():
-        return np.broadcast_to(np.uint8(NOTHING), picture.shape).copy()
+        return np.broadcast_to(NOTHING, picture.shape).copy()
     mean = picture[~hidden].mean(axis=0)
     sigma = reach * min(picture.shape[:2])
     weight = cv2.GaussianBlur(shown, (0, 0), sigma)[..., None] + 1e-4

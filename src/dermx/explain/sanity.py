@@ -4,14 +4,15 @@ Adebayo et al.: replace the learnt weights by random ones, layer after layer fro
 the pixels, and compare the map before and after. A method whose map stays as it was draws the
 picture's edges, not the model's reasons.
 
-Here a layer's weights are shuffled: its values stay the same and lose their places, so that every
-layer goes on giving numbers of the usual size.
+Here a layer's weights are drawn afresh as before a training, with the spread that keeps a signal's
+size from layer to layer (He et al. 2015, arXiv:1502.01852): shuffling the learnt ones instead was
+tried first and left maps that are the same everywhere, which would pass any such test.
 
 Source: Adebayo et al. 2018, arXiv:1810.03292.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,19 +32,20 @@ STAGES: Final = (
     1.0,
 )  # of the network's layers, from its end; the head always
 LAYERS: Final = ("Conv", "Gemm", "MatMul", "BatchNormalization")  # have learnt weights
+ACTIVATIONS: Final = frozenset({"Clip", "Relu", "LeakyRelu", "HardSwish", "Sigmoid", "Gelu", "Erf"})
 PASSES_BELOW: Final = (
-    0.3  # rank correlation with the map of the trained model, all weights shuffled
+    0.3  # rank correlation with the map of the trained model, all weights drawn afresh
 )
 
 
 @contextmanager
-def shuffled(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
+def forgotten(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
     """Make a model whose head and last layers have forgotten what they learnt.
 
     Args:
         bundle: The trained model.
-        share: Of the network's layers that is shuffled, from its end, in [0, 1].
-        seed: Of the shuffling.
+        share: Of the network's layers whose weights are drawn afresh, from its end, in [0, 1].
+        seed: Of the draws.
 
     Yields:
         A bundle that can be opened until the block is left.
@@ -57,18 +59,17 @@ def shuffled(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
     try:
         import onnx  # here: answering needs no onnx
     except ModuleNotFoundError as error:
-        raise MissingExtraError("shuffling a network's weights", "train") from error
+        raise MissingExtraError("drawing a network's weights afresh", "train") from error
     rng = np.random.default_rng(seed)
     model = onnx.load(str(bundle.network))
-    layers = _layers(model)
-    for names in layers[len(layers) - round(share * len(layers)) :]:
-        for name in names:
-            _shuffle(model, name, rng)
-    weight = rng.permutation(bundle.weight.ravel()).reshape(bundle.weight.shape)
+    layers = [node for node in model.graph.node if node.op_type in LAYERS and _learnt(model, node)]
+    for node in layers[len(layers) - round(share * len(layers)) :]:
+        _draw_afresh(model, node, rng)
+    weight = rng.normal(0, bundle.weight.std(), bundle.weight.shape).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / bundle.network.name
         onnx.save(model, str(path))
-        yield replace(bundle, network=path, weight=weight, bias=rng.permutation(bundle.bias))
+        yield replace(bundle, network=path, weight=weight, bias=np.zeros_like(bundle.bias))
 
 
 def rank_correlation(one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h w"]) -> float:
@@ -89,19 +90,26 @@ def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[member])
 
 
-def _layers(model: Any) -> list[Sequence[str]]:
-    """Names of the weights of each layer that has some, in the order of the forward pass."""
-    known = {weights.name for weights in model.graph.initializer if len(weights.dims) > 0}
-    used = [[name for name in node.input if name in known] for node in model.graph.node]
-    nodes = zip(used, model.graph.node, strict=True)
-    return [names for names, node in nodes if names and node.op_type in LAYERS]
+def _learnt(model: Any, node: Any) -> list[Any]:
+    """The weights of a layer, in the order of its inputs."""
+    known = {weights.name: weights for weights in model.graph.initializer}
+    return [known[name] for name in node.input if name in known]
 
 
-def _shuffle(model: Any, name: str, rng: np.random.Generator) -> None:
+def _draw_afresh(model: Any, node: Any, rng: np.random.Generator) -> None:
+    """Normal weights, no bias; twice the variance before an activation, which halves it."""
     from onnx import numpy_helper
 
-    for weights in model.graph.initializer:
-        if weights.name == name:
-            values = numpy_helper.to_array(weights)
-            mixed = rng.permutation(values.ravel()).reshape(values.shape)
-            weights.CopyFrom(numpy_helper.from_array(mixed, name))
+    followed = {after.op_type for after in model.graph.node if set(node.output) & set(after.input)}
+    for number, weights in enumerate(_learnt(model, node)):
+        values = numpy_helper.to_array(weights)
+        if node.op_type == "BatchNormalization":  # scale, shift, mean, variance
+            drawn = np.full(values.shape, 1.0 if number in (0, 3) else 0.0)
+        elif values.ndim < 2:
+            drawn = np.zeros(values.shape)
+        else:
+            # A convolution's rows are its outputs; a product's columns are.
+            fan_in = values[0].size if node.op_type == "Conv" else values.shape[0]
+            gain = 2 if followed & ACTIVATIONS else 1
+            drawn = rng.normal(0, np.sqrt(gain / fan_in), values.shape)
+        weights.CopyFrom(numpy_helper.from_array(drawn.astype(values.dtype), weights.name))

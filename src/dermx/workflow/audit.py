@@ -25,7 +25,7 @@ from dermx.explain.painting import (
     colour_statistics,
     unmarked,
 )
-from dermx.explain.sanity import STAGES, rank_correlation, shuffled
+from dermx.explain.sanity import STAGES, forgotten, rank_correlation
 from dermx.explain.shortcuts import AS_TAKEN, Called, Shortcut, answers, called, compare
 from dermx.model.bundle import Bundle, load_bundle
 from dermx.model.runtime import Session
@@ -44,7 +44,7 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 Mask = Bool[np.ndarray, "h w"]
 
 SAMPLE: Final = 40  # lesions of each class, for the curves; a pass of the network each 60 times
-SANITY_PICTURES, SANITY_DRAWS = 48, 3
+SANITY_PICTURES, SANITY_DRAWS = 40, 6
 COLOUR_PICTURES: Final = 200  # that colours are matched to
 MATCHED: Final = "colours of the acne photographs"
 EXAMPLES: Final = 4  # pictures shown under every change
@@ -67,7 +67,7 @@ def audit_run(
         on: Part of the run's own pictures.
         sample: Lesions per class for deletion, insertion and ROAD; the rest uses all pictures.
         outside: Folders of photographs of other things; each of their subfolders is one kind.
-        seed: Of the sample, the random maps and the shuffled weights.
+        seed: Of the sample, the random maps and the weights drawn afresh.
         track: Shows progress.
         say: Shows pictures that could not be read.
 
@@ -96,7 +96,7 @@ def audit_run(
     shortcuts, as_taken, acne = work.shortcuts(dermoscopic, photographs)
     acne += work.others(photographs, kinds)
     audit = Audit(
-        title=f"Audit of {run.name} on {on}",
+        title=f"Audit of {run.name}, {on} part",
         facts=read_facts(run),
         seed=seed,
         curves=work.curves(chosen),
@@ -188,7 +188,7 @@ class _Work:
         return found
 
     def sanity(self, cases: Sequence[Case]) -> Sanity:
-        """Rank correlation of maps before and after the weights are shuffled, stage by stage."""
+        """Rank correlation of maps before and after weights are drawn afresh, stage by stage."""
         cases = cases[:: max(1, len(cases) // SANITY_PICTURES)][:SANITY_PICTURES]
         ready = [(case.group, item.pixels) for case, item in self.read(cases, "sanity check")]
         pixels = np.stack([pixels for _, pixels in ready])
@@ -205,11 +205,11 @@ class _Work:
         for share in STAGES:
             drawn = []
             for draw in range(SANITY_DRAWS):
-                with shuffled(self.bundle, share, self.seed + draw) as forgotten:
-                    mixed, _ = Session(forgotten).run(pixels)
+                with forgotten(self.bundle, share, self.seed + draw) as blank:
+                    mixed, _ = Session(blank).run(pixels)
                     drawn.append(
                         [
-                            rank_correlation(old, class_maps(one, forgotten.weight)[k])
+                            rank_correlation(old, class_maps(one, blank.weight)[k])
                             for old, one, k in zip(before, mixed, targets, strict=True)
                         ]
                     )
@@ -218,6 +218,7 @@ class _Work:
             groups=[group for group, _ in ready],
             draws=SANITY_DRAWS,
             stages=stages,
+            absolute=np.mean(np.abs(drawn), axis=0),
             other_picture=np.array(of_others),
         )
 

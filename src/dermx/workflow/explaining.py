@@ -146,7 +146,7 @@ def extremes(predictions: Predictions, label: int, shown: int = SHOWN) -> dict[s
         for most in (True, False):
             seen: dict[str, int] = {}
             for i in by_confidence if most else reversed(by_confidence):
-                seen.setdefault(predictions.groups[i], int(i))
+                seen.setdefault(predictions.groups[int(i)], int(i))
             name = f"{'right' if right else 'wrong'}, {'most' if most else 'least'} confident"
             found[name.capitalize()] = list(seen.values())[:shown]
     return found
@@ -184,10 +184,10 @@ def _closed_form(
         raise InputError(f"no method {method!r}; known are gradcam, hirescam, layercam")
     if method == "layercam":
         row = weight[wanted] if against is None else weight[wanted] - weight[against]
-        return layer_maps(maps[0], row[None])[0]
+        return np.asarray(layer_maps(maps[0], row[None])[0])
     if against is not None:
         return contrast_map(maps[0], weight, wanted, against)
-    return class_maps(maps[0], weight)[wanted]
+    return np.asarray(class_maps(maps[0], weight)[wanted])
 
 
 def _network(run: Path) -> Any:
@@ -222,4 +222,5 @@ def _autograd(
 
     spec = opened.bundle.preprocess
     pixels = torch.from_numpy(normalize(prepared.pixels[None], spec.mean, spec.std))
-    return cam(network, pixels, wanted, against=against, layer=layer, method=method)[0]
+    found = cam(network, pixels, wanted, against=against, layer=layer, method=method)
+    return np.asarray(found[0])
