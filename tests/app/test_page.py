@@ -200,4 +200,7 @@ def test_the_page_about_the_model_shows_the_card_that_came_with_it(config: PageC
     page = AppTest.from_function(run, default_timeout=30).run()
     assert not page.exception
     card = (lesion.opened_model(config.model).bundle.folder / "card.md").read_text()
-    assert card.strip() in page.markdown[0].value
+    assert (
+        page.markdown[0].value == f"#{card}".strip()
+    )  # one step lower than the page's own heading
+    assert texts.NO_RELIABILITY in html(page)

@@ -47,6 +47,7 @@ LOOK: Final = {
     "theme.buttonRadius": "8px",
     "theme.showWidgetBorder": True,
     "theme.headingFontWeights": [600] * 6,
+    "theme.headingFontSizes": ["2.1rem", "1.4rem", "1.15rem", "1rem", "1rem", "1rem"],
     "theme.light.primaryColor": "#0b6078",
     "theme.light.backgroundColor": "#f6f8f9",
     "theme.light.secondaryBackgroundColor": "#ffffff",

@@ -113,6 +113,16 @@ NO_TABLE: Final = (
 SAME_COLUMN: Final = "Choose four different columns under \u2018How the table is read\u2019."
 TOO_LONG: Final = "The table has more than {limit:,} rows; give a shorter one."
 ABOUT_TITLE: Final = "About the model"
+RELIABILITY: Final = "Does 80\u00a0% mean 80 in 100?"
+RELIABILITY_HELP: Final = (
+    "Each dot is a group of answers with about the same percentage, larger for more answers: "
+    "stated to the right, right in truth upwards. On the line the model says what it keeps; below "
+    "it, it is too sure. {cases} pictures of the {part} part."
+)
+NO_RELIABILITY: Final = (
+    "No reliability diagram came with this model: how far its percentages can be believed is not "
+    "shown here."
+)
 NO_CARD: Final = (
     "This model came without a card: what it was trained on and how good it is, is unknown."
 )
