@@ -1,7 +1,9 @@
 """What does a trusted answer cost, beside single passes and beside writing it down in PyTorch?
 
 One picture, everything: eight views, calibration, gate, 30 dropout samples, prediction set, heat
-map. Three measurements in turn, in one run, on the same threads; each figure is the median.
+map. Three measurements in turn, in one run, on the same threads. Told is processor time, the
+median of several rounds: other work on the machine lengthens the clock's time, and that of long
+work more than that of short.
 
 pass      one forward pass of one view through ONNX Runtime, as the session does it
 dermx     `Model.assess` on an RGB array: cut, scale, eight views, and all the arithmetic
@@ -48,6 +50,7 @@ class Composition:
         self.network.eval()
 
     def assess(self, picture: np.ndarray) -> np.ndarray:
+        """Do everything; the calibrated probabilities are returned."""
         spec = self.model.bundle.preprocess
         pixels, _ = prepare(picture, spec)
         views = torch.from_numpy(normalize(eight_views(pixels), spec.mean, spec.std))
@@ -67,6 +70,7 @@ class Composition:
         return np.asarray(probs[0])
 
     def heat_map(self, view: torch.Tensor, answer: int) -> np.ndarray:
+        """Grad-CAM by backpropagation."""
         feature_map = self.network.forward_features(view)
         feature_map.retain_grad()
         self.network.forward_head(feature_map)[0, answer].backward()
@@ -79,9 +83,9 @@ def median(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
     """Milliseconds of each, the middle of several rounds, in turn; two rounds warm up."""
     taken: dict[str, list[float]] = {name: [] for name in work}
     for name in list(work) * (rounds + 2):
-        started = time.perf_counter()
+        started = time.process_time()
         work[name]()
-        taken[name].append(1000 * (time.perf_counter() - started))
+        taken[name].append(1000 * (time.process_time() - started))
     return {name: float(np.median(times[2:])) for name, times in taken.items()}
 
 

@@ -6,7 +6,8 @@ import pytest
 from dermx.diagnoses import CODES
 from dermx.records import Predictions, softmax
 from dermx.trust.fitting import Wanted, fit_trust
-from dermx.trust.gate import NO_LESION, OTHER, Gate, fit_gate
+from dermx.trust.gate import Gate
+from dermx.trust.gatefit import fit_gate
 from dermx.trust.verdict import Trust
 
 WIDTH = 12
@@ -40,10 +41,11 @@ def world(n: int = 2400, seed: int = 0, sharpness: float = 2.0) -> Predictions:
 def strangers(n: int = 200, seed: int = 9) -> tuple[Predictions, list[str]]:
     """Pictures of none of the classes: far along features that known cases don't use."""
     known = world(n, seed)
-    kinds = [NO_LESION if i % 2 else OTHER for i in range(n)]
+    kinds = [("everyday", "clinical", "drawn")[i // 3 % 3] for i in range(n)]
     features = known.features.copy()
-    features[:, 9] += np.where([kind == NO_LESION for kind in kinds], 4, 0)
-    features[:, 10] += np.where([kind == OTHER for kind in kinds], 4, 0)
+    features[:, 9] += np.where([kind != "clinical" for kind in kinds], 4, 0)
+    features[:, 10] += np.where([kind == "clinical" for kind in kinds], 4, 0)
+    features[:, 11] += np.where([kind == "drawn" for kind in kinds], 2, 0)
     labels = np.full(n, -1)
     made = Predictions(
         images=known.images, groups=known.groups, labels=labels, logits=known.logits,

@@ -9,21 +9,30 @@ Limit: a photograph of a face has an up; its turned views are less like what a m
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Num
 
 VIEWS: Final = 8
 
 
-def eight_views(pixels: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "8 s s 3"]:
+def eight_views(
+    picture: Num[np.ndarray, "..."], axes: tuple[int, int] = (0, 1)
+) -> Num[np.ndarray, "8 ..."]:
     """Return the picture turned by 0, 90, 180 and 270 degrees, then the same of its mirror image.
+
+    Args:
+        picture: Of any kind, with two sides of the same length.
+        axes: Which of its axes are height and width.
 
     >>> corner = np.zeros((2, 2, 3), np.uint8)
     >>> corner[0, 0] = 1
     >>> [tuple(map(int, np.argwhere(view[..., 0])[0])) for view in eight_views(corner)[:4]]
     [(0, 0), (1, 0), (1, 1), (0, 1)]
     """
-    sides = (pixels, pixels[:, ::-1])
-    return np.stack([np.rot90(side, turns) for side in sides for turns in range(4)])
+    views = np.empty((VIEWS, *picture.shape), picture.dtype)
+    for first, side in ((0, picture), (4, np.flip(picture, axes[1]))):
+        for turns in range(4):
+            views[first + turns] = np.rot90(side, turns, axes)
+    return views
 
 
 def align(maps: Float32[np.ndarray, "8 c h h"]) -> Float32[np.ndarray, "8 c h h"]:

@@ -169,7 +169,7 @@ def rule_doubt(rule: Rule, judged: Judged) -> Float[np.ndarray, " n"]:
     rest = replace(rule, min_confidence=0.0)
     away = rest.abstain(
         judged.confidence,
-        is_ood=judged.is_ood,
+        is_ood=judged.is_ood | judged.unsure,
         set_size=judged.inside.sum(axis=1),
         information=judged.information,
     )

@@ -139,6 +139,7 @@ class Judged:
     confidence: Float[np.ndarray, " n"]  # calibrated probability of the answer
     strangeness: Float[np.ndarray, " n"]
     is_ood: np.ndarray
+    unsure: np.ndarray  # let in by the gate, but too much like another condition to be answered
     reasons: list[str]  # of the gate
     entropy: Float[np.ndarray, " n"]  # predictive, nats
     information: Float[np.ndarray, " n"]  # mutual, nats
@@ -170,13 +171,15 @@ def judge(
     inside = trust.sets.contain(probs)
     inside[np.arange(len(probs)), answers] = True
     strangeness, reasons = np.zeros(len(probs)), [KNOWN] * len(probs)
+    unsure = np.zeros(len(probs), bool)
     if trust.gate is not None:
         strangeness = trust.gate.score(features, logits)
         reasons = trust.gate.reasons(features, logits)
+        unsure = trust.gate.unsure(features, logits)
     is_ood = np.array([reason != KNOWN for reason in reasons], bool)
     malignant = probs[:, [code in MALIGNANT for code in trust.codes]].sum(axis=1)
     abstain = trust.rule.abstain(
-        confidence, is_ood=is_ood, set_size=inside.sum(axis=1), information=information
+        confidence, is_ood=is_ood | unsure, set_size=inside.sum(axis=1), information=information
     )
     return Judged(
         answers=answers,
@@ -184,6 +187,7 @@ def judge(
         confidence=confidence,
         strangeness=strangeness,
         is_ood=is_ood,
+        unsure=unsure,
         reasons=reasons,
         entropy=entropy,
         information=information,

@@ -34,10 +34,10 @@ from dermx.trust.measure import (
 from dermx.trust.shifting import shift_csv, shift_rows
 from dermx.trust.verdict import Trust, judge
 from dermx.workflow.evaluation import Part, Say, counted, predicted, write_json
+from dermx.workflow.ood import fitted_gate, load_gate
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
-    from dermx.trust.gate import Gate
 
 SHIFTS: Final = ("blur", "noise", "jpeg", "brightness", "colour_cast", "rotation", "crop")
 TEMPERATURE: Final = "calibration_temperature.json"
@@ -134,7 +134,7 @@ def trust_run(
     Args:
         run: Folder written by `train_run`.
         outliers: Folder of pictures that are none of the eight, to fit the gate on; without it
-            there is no gate, unless the run has one already.
+            there is no gate, unless `dermx ood` has fitted one for the run.
         dermnet: DermNet's class folder, whose names that are not acne count as such pictures.
         bundle: Another copy of the run's model to write them into as well, e.g. an exported one.
         fit: Fit calibration, sets and thresholds on these predictions, e.g. out-of-fold ones.
@@ -152,7 +152,12 @@ def trust_run(
     model = load_bundle(run / "bundle")
     other = None if bundle is None else _same_model(model, bundle)
     own = views_of(run, "val", views=views, track=track, say=say)
-    gate = _gate(run, outliers, dermnet, views, track, say)
+    if outliers is None:
+        gate = load_gate(run)
+    else:
+        gate = fitted_gate(
+            run, outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
+        )
     trust = fit_trust(
         _fitting(run, fit, views, track, say),
         own,
@@ -279,17 +284,6 @@ def evenly(cases: Sequence[Case], sample: int) -> list[Case]:
         if int(count * share) > int((count - 1) * share):
             kept.append(case)
     return kept
-
-
-def _gate(
-    run: Path,
-    outliers: Path | None,
-    dermnet: Path | None,
-    views: int,
-    track: "Track | None",
-    say: Say,
-) -> "Gate | None":
-    return None
 
 
 def _fitting(
