@@ -24,6 +24,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from dermx.data.phantom import draw_phantom
@@ -35,8 +36,12 @@ FLAGS = [
 
 
 def picture(seed: int) -> bytes:
+    return encoded(draw_phantom(seed).picture)
+
+
+def encoded(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(draw_phantom(seed).picture).save(file, "JPEG", quality=90)
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 

@@ -67,7 +67,9 @@ def test_every_class_is_listed_likeliest_first_with_how_dangerous_it_is(assessed
 
 
 def test_the_prediction_set_is_marked_only_where_the_model_has_one(assessed: Make) -> None:
-    assert fragments.bars(assessed(**TRUST)).count(texts.IN_SET) == 2
+    assert fragments.bars(assessed(**TRUST)).count(texts.IN_SET) == 1  # besides the answer itself
+    unsure = {**TRUST, "abstain": True}
+    assert fragments.bars(assessed(**unsure)).count(texts.IN_SET) == 2
     assert texts.IN_SET not in fragments.bars(assessed())
 
 
@@ -97,3 +99,11 @@ def test_a_referral_is_announced_and_an_answer_is_not(assessed: Make) -> None:
     refer = {**TRUST, "malignancy": {"probability": 0.4, "refer": True}}
     assert 'role="alert"' in fragments.verdict(assessed(**refer))
     assert 'role="alert"' not in fragments.verdict(assessed(**TRUST))
+
+
+def test_a_strange_picture_has_no_figure_of_malignancy_but_one_that_refers(assessed: Make) -> None:
+    strange = {**TRUST, "is_ood": True}
+    assert "14\u00a0%" not in fragments.trust(assessed(**strange))
+    assert texts.NOT_FOR_THIS in fragments.trust(assessed(**strange))
+    refers = {**strange, "malignancy": {"probability": 0.14, "refer": True}}
+    assert "14\u00a0%" in fragments.trust(assessed(**refers))

@@ -12,6 +12,7 @@ from dermx.app.answer import (
     Answered,
     Notice,
     answers,
+    malignancy,
     malignant_probability,
     not_ruled_out,
     notices,
@@ -51,7 +52,9 @@ def verdict(assessment: Assessment) -> str:
 
 def bars(assessment: Assessment) -> str:
     """The classes with their probabilities, likeliest first, as a table with bars."""
-    possible = not_ruled_out(assessment)
+    possible = set(not_ruled_out(assessment))
+    if answers(assessment):
+        possible.discard(assessment.prediction)  # said above, in bold
     rows = []
     for code, probability in ranked(assessment):
         diagnosis = BY_CODE[code]
@@ -79,7 +82,7 @@ def bars(assessment: Assessment) -> str:
 def trust(assessment: Assessment) -> str:
     """What the model says about its own doubt; or that it has no parts to say it with."""
     given = assessment.trust
-    together = f"<dt>{texts.MALIGNANT}</dt><dd>{percent(malignant_probability(assessment))}</dd>"
+    together = f"<dt>{texts.MALIGNANT}</dt><dd>{_malignant(assessment)}</dd>"
     figures = "".join(
         f"<dt>{label}</dt><dd>{float(given[key]):.{digits}f}</dd>"
         for key, label, digits in (
@@ -95,7 +98,9 @@ def trust(assessment: Assessment) -> str:
             f"<details><summary>{texts.FIGURES}</summary><dl>{figures}</dl>"
             f'<p class="dx-quiet">{texts.FIGURES_HELP}</p></details>'
         )
-    note = texts.CALIBRATED if given else texts.NO_TRUST
+    note = texts.NO_TRUST if not given else texts.CALIBRATED
+    if given.get("is_ood"):
+        note = texts.NOT_FOR_THIS
     return f'<div class="dx dx-trust"><dl>{together}</dl><p class="dx-note">{note}</p>{below}</div>'
 
 
@@ -129,7 +134,7 @@ def overview(answered: Sequence[Answered]) -> str:
             f'<tr><td><img src="{data_uri(thumbnail(item.shown))}" alt=""></td>'
             f'<th scope="row">{escape(item.name)}</th>'
             f'<td class="dx-t-{first.kind}">{title}</td>'
-            f"<td>{percent(malignant_probability(item.assessment))}</td></tr>"
+            f"<td>{_malignant(item.assessment)}</td></tr>"
         )
     return (
         '<div class="dx dx-overview" tabindex="0" role="region" aria-label="All pictures"><table>'
@@ -143,3 +148,10 @@ def refusals(sentences: Sequence[str]) -> str:
     """Files that were not taken, a line each."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in sentences)
     return f'<ul class="dx dx-refused" role="status">{lines}</ul>'
+
+
+def _malignant(assessment: Assessment) -> str:
+    """A percentage; none for a picture that the model has no answer for."""
+    if assessment.trust.get("is_ood") and not malignancy(assessment.trust).get("refer"):
+        return "–"
+    return percent(malignant_probability(assessment))

@@ -60,6 +60,10 @@ CALIBRATED: Final = (
     "The percentages are calibrated: of answers given with 80\u00a0%, about 80 in 100 were "
     "right on pictures like those the model learned from. From other cameras they can be less."
 )
+NOT_FOR_THIS: Final = (
+    "The percentages hold for pictures like those the model learned from; for this one they mean "
+    "nothing."
+)
 NO_TRUST: Final = (
     "This model has no trust parts: its percentages are not calibrated, mostly too sure, and it "
     "can\u2019t tell when not to answer. The command \u2018dermx trust\u2019 adds them."
