@@ -30,7 +30,10 @@ def answered(page: Any, url: str, files: list[dict[str, Any]]) -> None:
     page.get_by_role("heading", level=1).wait_for()
     page.locator("input[type=file]").first.set_input_files(files)
     page.get_by_alt_text(re.compile("^Heat map for")).wait_for()
-    page.wait_for_timeout(3000)  # pictures and fonts
+    page.get_by_role("slider").wait_for()
+    page.get_by_role("button", name="Report").wait_for()
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+    page.wait_for_timeout(1000)  # pictures and fonts
 
 
 def keep(page: Any, path: Path) -> None:

@@ -47,6 +47,12 @@ def test_the_report_says_model_version_class_and_what_it_is_not(
     assert TRUST["message"] in page
 
 
+def test_a_drawn_example_says_so_in_its_report(assessed: Make, tiny_bundle: Bundle) -> None:
+    for name, marked in (("drawn_naevus.jpg", True), ("spot.jpg", False)):
+        page = report.as_html(item(assessed(), name), tiny_bundle, "nv", 0.5)
+        assert (texts.DRAWN_MARK in page) is marked
+
+
 def test_json_is_the_list_of_the_command_line_under_the_visitor_s_names(
     assessed: Make, tiny_bundle: Bundle
 ) -> None:

@@ -79,7 +79,7 @@ def bars(assessment: Assessment) -> str:
     )
 
 
-def trust(assessment: Assessment) -> str:
+def trust(assessment: Assessment, *, unfolded: bool = False) -> str:
     """What the model says about its own doubt; or that it has no parts to say it with."""
     given = assessment.trust
     together = f"<dt>{texts.MALIGNANT}</dt><dd>{_malignant(assessment)}</dd>"
@@ -95,7 +95,8 @@ def trust(assessment: Assessment) -> str:
     below = ""
     if figures:
         below = (
-            f"<details><summary>{texts.FIGURES}</summary><dl>{figures}</dl>"
+            f"<details{' open' if unfolded else ''}>"
+            f"<summary>{texts.FIGURES}</summary><dl>{figures}</dl>"
             f'<p class="dx-quiet">{texts.FIGURES_HELP}</p></details>'
         )
     note = texts.NO_TRUST if not given else texts.CALIBRATED

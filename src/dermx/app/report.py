@@ -15,6 +15,7 @@ from dermx import __version__
 from dermx.app import fragments, texts
 from dermx.app.answer import Answered
 from dermx.app.drawing import class_map, cut_off, data_uri, mapped
+from dermx.data.phantom import EXAMPLES
 from dermx.diagnoses import BY_CODE
 from dermx.model.bundle import Bundle
 
@@ -31,7 +32,8 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
         opacity: Of the map's colours, in [0, 1].
     """
     assessment, name = item.assessment, BY_CODE[code].name
-    original = fragments.picture(data_uri(item.shown), "The picture that was assessed", "Picture")
+    mark = texts.DRAWN_MARK if item.name in EXAMPLES else "Picture"
+    original = fragments.picture(data_uri(item.shown), "The picture that was assessed", mark)
     caption = f"{texts.MAP_TITLE}: what speaks for {name}"
     if not class_map(assessment, code).any():
         caption = texts.MAP_EMPTY
@@ -56,7 +58,7 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
             fragments.legend(opacity),
             f"<p class='dx-quiet'>{help_text}</p>",
             fragments.bars(assessment),
-            fragments.trust(assessment),
+            fragments.trust(assessment, unfolded=True),
             notes,
             f"<div class='dx'><dl>{listed}</dl></div>",
             f"<footer>{texts.DISCLAIMER} {texts.ADVICE}</footer>",

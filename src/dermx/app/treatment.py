@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import re
-from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,9 +91,11 @@ def _own() -> "TreatmentStudy | None":
         higher = grid[3].toggle("Higher is better", key="higher")
     if len(set(chosen)) < len(chosen):
         raise InputError(texts.SAME_COLUMN)
-    config = replace(
-        TableConfig(),
-        **dict(zip(COLUMNS, chosen, strict=True)),
+    config = TableConfig(
+        patient=chosen[0],
+        day=chosen[1],
+        treatment=chosen[2],
+        severity=chosen[3],
         baseline=baseline or "Baseline",
         unit=unit.strip() or "points",
         lowest=float(lowest),
@@ -199,7 +200,8 @@ def _chart(study: "TreatmentStudy", patient: str) -> Any:
         scale=alt.Scale(domain=names, range=[colour_of(k) for k in range(len(names))]),
         legend=alt.Legend(orient="top", title=None),
     )
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    data = alt.Data(values=rows)  # type: ignore[no-untyped-call]
+    base = alt.Chart(data).encode(
         x=alt.X("day:Q", title="day"), color=colour, tooltip=["day:Q", "severity:Q", "treatment:N"]
     )
     points = base.mark_point(filled=True, size=45).encode(
