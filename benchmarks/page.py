@@ -58,11 +58,13 @@ def stop(process: subprocess.Popen[str]) -> None:
     process.wait(timeout=30)
 
 
-def in_a_browser(model: Path | None, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds to the first heading after the start, and from a file to its heat map."""
+def in_a_browser(model: Path | None, repeats: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds to the first heading after the start, the server's processor time until then, and
+    seconds from a file to its heat map.
+    """
     from playwright.sync_api import sync_playwright
 
-    paints, answers = [], []
+    paints, spent, answers = [], [], []
     with sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         for repeat in range(repeats):
@@ -72,6 +74,7 @@ def in_a_browser(model: Path | None, repeats: int) -> tuple[list[float], list[fl
             page.goto(url)
             page.get_by_role("heading", level=1).wait_for()
             paints.append(time.perf_counter() - began)
+            spent.append(processor_seconds(process.pid))
             for seed in (2 * repeat, 2 * repeat + 1):
                 file = {"name": f"{seed}.jpg", "mimeType": "image/jpeg", "buffer": picture(seed)}
                 began = time.perf_counter()
@@ -83,7 +86,7 @@ def in_a_browser(model: Path | None, repeats: int) -> tuple[list[float], list[fl
             page.close()
             stop(process)
         browser.close()
-    return paints, answers
+    return paints, spent, answers
 
 
 async def visit(url: str, data: bytes, together: asyncio.Barrier) -> float:
@@ -175,9 +178,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     if shutil.which("chromium"):
-        paints, answers = in_a_browser(given.model, given.repeats)
+        paints, spent, answers = in_a_browser(given.model, given.repeats)
         print(f"first heading after the start: median {statistics.median(paints):.2f} s, "
-              f"worst {max(paints):.2f} s of {len(paints)}")  # fmt: skip
+              f"worst {max(paints):.2f} s of {len(paints)}; the server's share "
+              f"{statistics.median(spent):.2f} s of one core")  # fmt: skip
         print(f"file to heat map in the browser: median {statistics.median(answers):.2f} s, "
               f"worst {max(answers):.2f} s of {len(answers)}")  # fmt: skip
     process, url = start(given.model)
@@ -186,10 +190,10 @@ def main() -> None:
         for visitors in (1, given.visitors):
             before = processor_seconds(process.pid)
             taken = asyncio.run(together(url, visitors))
-            spent = (processor_seconds(process.pid) - before) / visitors
+            each = (processor_seconds(process.pid) - before) / visitors
             print(f"{visitors} at once, upload to heat map: median {statistics.median(taken):.2f} "
                   f"s, worst {max(taken):.2f} s, {len(taken)} of {visitors} answered; "
-                  f"{spent:.2f} s of one core each, connecting included")  # fmt: skip
+                  f"{each:.2f} s of one core each, connecting included")  # fmt: skip
         memory = Path(f"/proc/{process.pid}/status")
         if memory.is_file():
             peak = re.findall(r"VmHWM:\s+(\d+)", memory.read_text())[0]
