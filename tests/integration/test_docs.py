@@ -50,6 +50,6 @@ def test_the_readme_begins_with_the_two_commands_that_ci_runs() -> None:
         re.DOTALL | re.MULTILINE,
     )
     assert [block.strip() for block in blocks] == [
-        "pip install . && dermx predict examples",
+        'pip install ".[app]" && dermx app',
         'pip install ".[dev]" && python -m pytest',
     ]

@@ -22,6 +22,7 @@ from dermx.cli import trust as trust_commands
 from dermx.cli.explain import audit, explain
 from dermx.cli.longitudinal import longitudinal
 from dermx.cli.metadata import metadata
+from dermx.cli.page import app as page
 from dermx.cli.quantize import quantize
 from dermx.errors import DermxError
 
@@ -106,6 +107,7 @@ def predict(
 
 
 for command in (  # in the order of the help
+    page,
     training.train,
     training.evaluate,
     training.crossval,

@@ -1,0 +1,1 @@
+"""The page: upload a picture, see an answer one can judge. Streamlit is imported only here."""

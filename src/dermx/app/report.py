@@ -1,0 +1,138 @@
+"""What does a visitor take home? One HTML file per picture; JSON and CSV for many.
+
+The HTML needs no other file, no script and no network, prints on one or two sheets, and holds
+freshly encoded pictures without EXIF data.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from dermx import __version__
+from dermx.app import fragments, texts
+from dermx.app.answer import Answered
+from dermx.app.drawing import class_map, cut_off, data_uri, mapped
+from dermx.data.phantom import EXAMPLES
+from dermx.diagnoses import BY_CODE
+from dermx.model.bundle import Bundle
+
+Refused = tuple[str, str]  # a file's name and why it was not taken
+
+
+def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
+    """Return the report on one picture.
+
+    Args:
+        item: The picture and its answer.
+        bundle: The model that gave it.
+        code: The class whose map is shown.
+        opacity: Of the map's colours, in [0, 1].
+    """
+    assessment, name = item.assessment, BY_CODE[code].name
+    mark = texts.DRAWN_MARK if item.name in EXAMPLES else "Picture"
+    original = fragments.picture(data_uri(item.shown), "The picture that was assessed", mark)
+    caption = f"{texts.MAP_TITLE}: what speaks for {name}"
+    if not class_map(assessment, code).any():
+        caption = texts.MAP_EMPTY
+    overlaid = data_uri(mapped(item.shown, assessment, code, opacity))
+    heat = fragments.picture(overlaid, f"Heat map for {name}", caption)
+    help_text = texts.MAP_HELP + (f" {texts.OUTSIDE}" if cut_off(item.shown, assessment) else "")
+    read = "".join(f"<li>{escape(note)}</li>" for note in assessment.notes)
+    notes = f"<h3>How the picture was read</h3><ul>{read}</ul>" if read else ""
+    facts = {
+        "Picture": f"{item.name}, {assessment.size[1]} × {assessment.size[0]} pixels",
+        "Model": f"{bundle.name}, made {bundle.created or 'at an unknown time'}",
+        "Program": f"{texts.NAME} {__version__}",
+        "Report of": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    listed = "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
+    body = "\n".join(
+        (
+            f"<header><h1>{escape(item.name)}</h1>",
+            f"<p class='dx-strip'>{texts.DISCLAIMER}</p></header>",
+            fragments.verdict(assessment),
+            fragments.pair((original, heat)),
+            fragments.legend(opacity),
+            f"<p class='dx-quiet'>{help_text}</p>",
+            fragments.bars(assessment),
+            fragments.trust(assessment, unfolded=True),
+            notes,
+            f"<div class='dx'><dl>{listed}</dl></div>",
+            f"<footer>{texts.DISCLAIMER} {texts.ADVICE}</footer>",
+        )
+    )
+    return _PAGE.format(title=escape(item.name), style=fragments.style(), body=body)
+
+
+def as_json(answered: Sequence[Answered], refused: Sequence[Refused], bundle: Bundle) -> str:
+    """Return the list that `dermx predict --json` prints, with the model's name on each answer."""
+    rows: list[dict[str, object]] = [
+        {**item.assessment.to_dict(), "image": item.name, "model": bundle.name} for item in answered
+    ]
+    rows += [{"image": name, "error": reason} for name, reason in refused]
+    return json.dumps(rows, indent=2) + "\n"
+
+
+def as_csv(answered: Sequence[Answered], refused: Sequence[Refused], bundle: Bundle) -> str:
+    """Return a row per picture; what a model doesn't give and what can't be read stays empty."""
+    columns = ["image", "prediction", "confidence", *bundle.codes, *_TRUST, "error"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for item in answered:
+        assessment = item.assessment
+        row = {
+            "image": _safe(item.name),
+            "prediction": assessment.prediction,
+            "confidence": assessment.confidence,
+            **assessment.probabilities,
+        }
+        for column in _TRUST:
+            value = assessment.trust.get(column)
+            if column == "malignancy_probability":
+                value = (assessment.trust.get("malignancy") or {}).get("probability")
+            if column == "refer":
+                value = (assessment.trust.get("malignancy") or {}).get("refer")
+            if value is not None:
+                row[column] = " ".join(value) if isinstance(value, list | tuple) else value
+        writer.writerow(row)
+    writer.writerows({"image": _safe(name), "error": _safe(reason)} for name, reason in refused)
+    return text.getvalue()
+
+
+def _safe(text: str) -> str:
+    """Keep a spreadsheet from taking a file's name for a formula.
+
+    >>> _safe("=1+1.jpg")
+    "'=1+1.jpg"
+    """
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
+
+
+_TRUST = (
+    "malignancy_probability",
+    "refer",
+    "abstain",
+    "is_ood",
+    "ood_score",
+    "prediction_set",
+    "predictive_entropy",
+    "mutual_information",
+    "message",
+)
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body class="dx-report"><main>
+{body}
+</main></body>
+</html>
+"""
