@@ -41,7 +41,9 @@ class Composition:
     def __init__(self, model: Model, trust: Trust, run: Path | None) -> None:
         self.model, self.trust = model, trust
         self.network = timm.create_model(
-            model.bundle.architecture, num_classes=len(model.bundle.codes), drop_rate=0.2
+            model.bundle.architecture.partition(",")[0],  # "…, int8" is the same network
+            num_classes=len(model.bundle.codes),
+            drop_rate=0.2,
         )
         if run is not None:
             from safetensors.torch import load_file

@@ -33,7 +33,9 @@ def test_importing_dermx_loads_nothing_but_python() -> None:
     assert not loaded("import dermx") & (HEAVY | ANSWERING | {"typer", "rich", "jaxtyping"})
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["predict", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["predict", "--help"], ["audit", "--help"]]
+)
 def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
     code = "from dermx.cli.main import main\nassert main(sys.argv[1:]) == 0"
     assert not loaded(code, *words) & (HEAVY | ANSWERING | {"rich", "jaxtyping"})
@@ -41,7 +43,24 @@ def test_help_loads_neither_arrays_nor_drawing(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["data.catalog", "preprocess.pipeline", "predict", "assess", "explain.overlay", "cli.predict"],
+    [
+        "data.catalog",
+        "preprocess.pipeline",
+        "predict",
+        "assess",
+        "explain.overlay",
+        "explain.faithfulness",
+        "explain.shortcuts",
+        "report_audit",
+        "workflow.explaining",
+        "cli.predict",
+        "cli.longitudinal",
+        "workflow.longitudinal",
+        "trust.verdict",
+        "trust.fitting",
+        "trust.selftest",
+        "cli.uncertainty",
+    ],
 )
 def test_the_small_install_s_modules_load_nothing_heavy(module: str) -> None:
     assert not loaded(f"import dermx.{module}") & HEAVY
@@ -57,6 +76,14 @@ def test_a_whole_answer_with_heat_map_loads_nothing_heavy(
     assert not modules & HEAVY
     assert modules >= ANSWERING
     assert (tmp_path / "maps" / "lesion.png").is_file()
+
+
+def test_a_trusted_answer_of_the_shipped_model_loads_nothing_heavy() -> None:
+    picture = Path(__file__).parents[1] / "examples" / "drawn_naevus.jpg"
+    code = "from dermx.cli.main import main\nassert main(sys.argv[1:]) == 0"
+    modules = loaded(code, "predict", str(picture), "--json")
+    assert not modules & HEAVY
+    assert modules >= ANSWERING
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,15 @@ from dermx.predict import (
     Failure,
     Prepared,
     forward,
+    passed,
     predict_cases,
     read_changed,
     read_prepared,
     reading_side,
+    run_views,
 )
 from dermx.preprocess.pipeline import prepare
+from dermx.preprocess.views import eight_views
 from dermx.records import Case
 
 N = 11
@@ -254,3 +257,36 @@ def test_an_unreadable_picture_is_reported_before_it_is_changed(
 ) -> None:
     _, failures = predict_cases(session, [case(tmp_path / "gone.jpg")], change=lambda p: p)
     assert failures == [Failure("gone", f"there is no file {tmp_path / 'gone.jpg'}")]
+
+
+def test_eight_views_give_the_mean_of_the_views_alone(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    session = Session(tiny_bundle, 1)
+    maps, features = run_views(session, [pixels], views=8)
+    alone = [session.run(view[None]) for view in eight_views(pixels)]
+    np.testing.assert_allclose(features[0], [f[0] for _, f in alone], atol=1e-5)
+    np.testing.assert_allclose(maps[0], [m[0] for m, _ in alone], atol=1e-5)
+    cases = [case(tmp_path / "noise.png", "nv")]
+    found, _ = predict_cases(session, cases, views=8)
+    np.testing.assert_allclose(found.features[0], features[0].mean(axis=0), atol=1e-5)
+    # The layer is linear: logits of the mean features are the mean of the views' logits.
+    assert found.views is not None
+    assert found.views.shape == (1, 8, len(CODES))
+    np.testing.assert_allclose(found.logits[0], found.views[0].mean(axis=0), atol=1e-5)
+    assert predict_cases(session, cases)[0].views is None
+    with pytest.raises(InputError, match="views must be 1 or 8, got 4"):
+        predict_cases(session, cases, views=4)
+
+
+def test_the_map_of_eight_views_lies_on_the_picture_as_it_was_taken(tiny_bundle: Bundle) -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:8, 8:16, 0] = 255  # red in one cell, off every axis of symmetry
+    session, spec = Session(tiny_bundle, 1), tiny_bundle.preprocess
+    prepared = read_prepared(pixels, spec)
+    one, many = (
+        passed(prepared, *(part[0] for part in run_views(session, [prepared.pixels], views)))
+        for views in (1, 8)
+    )
+    np.testing.assert_allclose(many.map, one.map, atol=1e-5)
+    assert np.argmax(many.map[0]) == 1

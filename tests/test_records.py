@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from dermx.diagnoses import CODES
 from dermx.errors import DataError, InputError
-from dermx.records import Assessment, Predictions, View, softmax, write_whole
+from dermx.records import Assessment, Predictions, View, check_cases, softmax, write_whole
 
 
 def made(n: int = 5, seed: int = 0) -> Predictions:
@@ -225,3 +226,52 @@ def test_a_map_of_an_unknown_class_is_refused() -> None:
     )
     with pytest.raises(InputError, match="no class 'rosacea'; the classes are nv"):
         answer.heatmap("rosacea")
+
+
+def test_a_view_beyond_the_picture_is_cut_where_the_picture_ends() -> None:
+    """A 40 x 80 picture, padded to 80 x 80: the map's middle rows are the picture's."""
+    padded = View(top=-0.5, height=2.0)
+    cells = np.zeros((80, 80), np.float32)
+    cells[20:60] = np.random.default_rng(0).random((40, 80))
+    np.testing.assert_array_equal(padded.paste(cells, (40, 80)), cells[20:60])
+    assert not View(left=1.2).paste(np.ones((2, 2), np.float32), (40, 80)).any()
+
+
+@given(
+    st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.05, 1), st.integers(8, 60), st.integers(8, 60)
+)
+def test_a_peak_lands_where_it_was_whatever_the_shape(
+    left: float, top: float, share: float, height: int, width: int
+) -> None:
+    view = View(left=left, top=top, width=share * (1 - left), height=share * (1 - top))
+    cells = np.zeros((3, 3), np.float32)
+    cells[0, 2] = 1  # the upper right third of what was seen
+    heat = view.paste(cells, (height, width))
+    if heat.any():
+        row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+        assert (
+            view.top - 1 / height <= (row + 0.5) / height <= view.top + view.height / 3 + 1 / height
+        )
+        right = view.left + view.width
+        assert right - view.width / 3 - 1 / width <= (column + 0.5) / width <= right + 1 / width
+
+
+def test_logits_of_views_come_back_are_selected_and_must_fit(tmp_path: Path) -> None:
+    plain = made()
+    views = np.arange(len(plain.images) * 8 * len(plain.codes), dtype=np.float32)
+    views = views.reshape(len(plain.images), 8, len(plain.codes))
+    several = replace(plain, views=views)
+    several.save(tmp_path / "p.npz")
+    again = Predictions.load(tmp_path / "p.npz")
+    assert again.views is not None
+    np.testing.assert_array_equal(again.views, views)
+    chosen = several.select(np.array([1]))
+    assert chosen.views is not None
+    np.testing.assert_array_equal(chosen.views, views[1:2])
+    with pytest.raises(InputError, match="views have shape"):
+        replace(plain, views=views[1:])
+
+
+def test_cases_that_no_figure_can_be_made_of_are_refused() -> None:
+    with pytest.raises(InputError, match=r"need one label per case, got \(0, 2\) and 0 labels"):
+        check_cases(np.zeros((0, 2)), np.zeros(0, int))

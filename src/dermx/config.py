@@ -68,6 +68,7 @@ class AugmentConfig:
     """What training varies in a picture; ranges are drawn from evenly, 0 or 1 switches one off."""
 
     rotation: bool = True  # any angle, full circle
+    quarter_turns: bool = False  # only by 90, 180 and 270 degrees, which resamples no pixel
     flip: bool = True  # mirror image, half of the time
     min_area: float = 0.4  # smallest share of the centre square's area in view
     max_aspect: float = 1.25  # largest ratio of width to height scale, and its inverse
@@ -136,6 +137,7 @@ class TrainConfig:
     distill_share: float = 0.5  # of the loss: how far from the teacher; the rest: from the label
     distill_temperature: float = 2.0  # softens both answers before they are compared
     samples_per_epoch: int = 0  # pictures drawn per epoch; 0: as many as there are
+    keep: Literal["best", "last"] = "best"  # epoch, by validation balanced accuracy, or the last
     ema_decay: float = 0.998  # per step, of the averaged weights that are kept; 0: no average
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # fp16 on CUDA, bf16 on able CPUs
     workers: int = -1  # processes that load pictures; -1: none on a CPU, up to 8 beside a GPU
@@ -178,6 +180,7 @@ class TrainConfig:
         ok = 0 <= self.head_epochs < self.epochs
         _check(name, "head_epochs", self.head_epochs, ok, "at least 0, below train.epochs")
         _check(name, "workers", self.workers, self.workers >= -1, "-1 or more")
+        _check(name, "keep", self.keep, self.keep in ("best", "last"), "'best' or 'last'")
         known = ("auto", "fp32", "bf16", "fp16")
         _check(name, "precision", self.precision, self.precision in known, f"one of {known}")
 

@@ -217,3 +217,55 @@ def test_without_a_validation_part_no_rule_is_fitted(
 ) -> None:
     assert main(["evaluate", str(folds), "--decide", "balanced"]) == 2
     assert "has no validation part to fit a decision rule on" in capsys.readouterr().err
+
+
+def test_metadata_is_shown_beside_the_picture(
+    folds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, others = folds / "fold-1", folds / "fold-2" / FIGURES / "predictions.npz"
+    assert main(["metadata", str(run), "--on", "test", "--predictions", str(others)]) == 0
+    assert "auroc_mel: picture " in capsys.readouterr().out
+    told = json.loads((run / "evaluation/test/metadata.json").read_text())
+    figures = told["value, low, high"]
+    gain, both, alone = (
+        figures[n]["accuracy"] for n in ("gain", "picture and metadata", "picture")
+    )
+    assert gain[0] == pytest.approx(both[0] - alone[0])
+    assert (run / "metadata.json").is_file()
+
+
+def test_metadata_is_not_fitted_on_what_it_is_tested_on(
+    folds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out_of_fold = str(folds / "fold-1"), str(folds / "predictions.npz")
+    assert main(["metadata", run, "--predictions", out_of_fold]) == 2
+    assert "pictures to fit on are of the test part" in capsys.readouterr().err
+    assert main(["metadata", run]) == 2
+    assert "lesions are too few to fit on" in capsys.readouterr().err
+
+
+def test_all_pictures_are_scored_and_said_to_be(folds: Path) -> None:
+    run = folds / "fold-1"
+    report = evaluate_run(run, on="all", say=lambda _: None)
+    parts = read_parts(run)
+    scored = Predictions.load(report.parent / "predictions.npz")
+    assert len(scored.images) == sum(map(len, parts.values()))
+    assert "those it was trained on included" in report.read_text(encoding="utf-8")
+
+
+def test_a_run_in_8_bits_is_a_run(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = next(
+        (folds / f"fold-{i}", folds / "int8")
+        for i in (1, 2)
+        if read_parts(folds / f"fold-{i}")["val"]
+    )
+    assert main(["quantize", str(run), "--out", str(out)]) == 0
+    assert "the same answer for" in capsys.readouterr().out
+    told = json.loads((out / "quantize.json").read_text())
+    assert told["mebibytes"][1] < told["mebibytes"][0]
+    assert 0 <= told["agreement"] <= 1
+    assert (evaluate_run(out, say=lambda _: None).parent / "metrics.json").is_file()
+    assert main(["export", str(out), "--out", str(folds / "small")]) == 0
+    assert load_bundle(folds / "small").figures["cases"] == len(read_parts(out)["test"])
+    assert main(["quantize", str(run), "--out", str(out)]) == 2
+    assert "is not empty; choose another folder" in capsys.readouterr().err

@@ -18,6 +18,8 @@ from dermx.runs import read_parts, start_run
 from dermx.workflow.audit import one_per_lesion
 from dermx.workflow.training import load_cases
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle) -> Path:

@@ -21,6 +21,7 @@ from dermx.model.bundle import Bundle, head_digest, load_bundle
 from dermx.records import Case
 from dermx.runs import start_run
 from dermx.trust.verdict import Trust
+from dermx.workflow.training import trust_parts_of
 from dermx.workflow.trusting import evenly, shift_figures
 
 Output = pytest.CaptureFixture[str]
@@ -224,6 +225,21 @@ def test_a_sample_has_the_same_share_of_every_class(run: Path) -> None:
     kept = evenly(cases, 16)
     assert {sum(case.diagnosis == code for case in kept) for code in CODES} == {2}
     assert evenly(cases, 1000) == cases
+
+
+def test_an_export_of_the_same_model_takes_the_parts_along_and_another_does_not(
+    trusted: Path, tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    carried = trust_parts_of(trusted / "bundle", tiny_bundle)
+    assert carried is not None
+    assert carried == load_bundle(trusted / "bundle").trust
+    other = bundles.write_bundle(
+        tmp_path / "other", name="x", architecture="x", preprocess=tiny_bundle.preprocess,
+        network_bytes=tiny_bundle.network.read_bytes(), weight=tiny_bundle.weight + 1,
+        bias=tiny_bundle.bias, figures={}, card="",
+    )  # fmt: skip
+    assert trust_parts_of(trusted / "bundle", other) is None
+    assert trust_parts_of(tmp_path / "nothing", tiny_bundle) is None
 
 
 def test_what_can_not_be_done_is_one_line(run: Path, tmp_path: Path, capsys: Output) -> None:

@@ -7,11 +7,13 @@ import pytest
 
 from dermx.data.dermnet import (
     is_acne,
+    load_acne_places,
     patient,
     read_dermnet_acne,
     read_dermnet_others,
     same_session,
 )
+from dermx.data.split import load_published_split
 from dermx.errors import DataError
 from dermx.records import Case
 
@@ -137,3 +139,12 @@ def test_the_real_folder_has_313_acne_photographs_and_141_others(real_data: Path
     assert (len(cases), len(others)) == (313, 141)
     assert len({case.lesion for case in cases}) == 307  # six of the ten copies have their original
     assert {disease for _, disease in others} >= {"rosacea", "hidradenitis suppurativa", "milia"}
+
+
+def test_places_are_told_for_the_published_val_and_test_photographs_and_no_others() -> None:
+    parts, places = load_published_split(), load_acne_places()
+    assert set(places.values()) == {"face", "body", "unclear"}
+    acne = {
+        name for name, part in parts.items() if not name.startswith("ISIC_") and part != "train"
+    }
+    assert set(places) == acne

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dermx.data.ham10000 import read_ham10000
+from dermx.data.ham10000 import lesion_mask, read_ham10000
 from dermx.errors import DataError
 from dermx.records import Case
 
@@ -157,3 +157,22 @@ def test_the_real_table_has_the_published_counts(real_data: Path) -> None:
     missing = (sum(c.age is None for c in cases), sum(c.sex is None for c in cases))
     assert missing == (57, 57)
     assert sum(case.site is None for case in cases) == 234
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        "HAM10000_images_part_1/ISIC_1.jpg",
+        "HAM10000_images_part_1/HAM10000_images_part_1/ISIC_1.jpg",
+        "ISIC_1.jpg",
+    ],
+)
+def test_an_outline_is_found_from_every_layout_of_the_pictures(
+    tmp_path: Path, picture: str
+) -> None:
+    folder = tmp_path / "HAM10000_segmentations_lesion_tschandl"
+    folder.mkdir()
+    mask = folder / "ISIC_1_segmentation.png"
+    mask.touch()
+    assert lesion_mask(tmp_path / picture) == mask
+    assert lesion_mask((tmp_path / picture).with_name("ISIC_2.jpg")) is None

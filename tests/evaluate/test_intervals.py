@@ -6,7 +6,12 @@ from scipy import stats
 
 from dermx.diagnoses import CODES
 from dermx.errors import InputError
-from dermx.evaluate.intervals import bootstrap, draw_groups, percentile_interval
+from dermx.evaluate.intervals import (
+    bootstrap,
+    draw_groups,
+    mean_interval,
+    percentile_interval,
+)
 from dermx.evaluate.metrics import score
 from dermx.records import Predictions
 
@@ -141,3 +146,29 @@ def test_wrong_requests_are_refused() -> None:
         draw_groups([], n_boot=10)
     with pytest.raises(InputError, match="level must be between 0 and 1, got 95"):
         bootstrap(drawn(8, 5), n_boot=10, level=95)
+
+
+def test_the_mean_of_pictures_of_one_lesion_is_no_surer_than_one() -> None:
+    rng = np.random.default_rng(0)
+    of_lesions = rng.random(30)
+    once = mean_interval(of_lesions, [str(i) for i in range(30)])
+    thrice = mean_interval(np.repeat(of_lesions, 3), [str(i) for i in range(30) for _ in "abc"])
+    np.testing.assert_allclose(thrice, once)
+    assert once[0] == pytest.approx(of_lesions.mean())
+
+
+def test_a_mean_interval_covers_like_the_normal_one_on_many_cases() -> None:
+    values = np.random.default_rng(1).normal(5, 2, 2000)
+    mean, low, high = mean_interval(values, [str(i) for i in range(2000)], n_boot=4000)
+    half = 1.96 * values.std() / np.sqrt(2000)
+    assert (low, high) == (
+        pytest.approx(mean - half, rel=0.005),
+        pytest.approx(mean + half, rel=0.005),
+    )
+
+
+def test_a_mean_leaves_out_what_is_not_a_number() -> None:
+    assert mean_interval(np.array([1.0, np.nan]), ["a", "b"]) == (1, 1, 1)
+    assert np.isnan(mean_interval(np.array([np.nan]), ["a"])).all()
+    with pytest.raises(InputError, match="one group per value, got 2 and 1"):
+        mean_interval(np.array([1.0, 2.0]), ["a"])

@@ -9,7 +9,16 @@ from PIL import Image
 
 from dermx.diagnoses import CODES
 from dermx.errors import InputError
-from dermx.explain.overlay import colours, overlay, panel, save_overlay, seen, strongest
+from dermx.explain.overlay import (
+    Tile,
+    colours,
+    contact_sheet,
+    overlay,
+    panel,
+    save_overlay,
+    seen,
+    strongest,
+)
 from dermx.records import Assessment, View
 
 EVERYWHERE = np.ones((40, 60), bool)
@@ -154,3 +163,35 @@ def test_a_saved_overlay_is_the_panel(
     save_overlay(tmp_path / "deep" / "lesion.png", picture, assessment, "mel")
     with Image.open(tmp_path / "deep" / "lesion.png") as image:
         assert (np.asarray(image) == panel(picture, assessment, "mel")).all()
+
+
+def test_a_panel_shows_the_map_it_is_handed(picture: np.ndarray, assessment: Assessment) -> None:
+    other = np.zeros((3, 3), np.float32)
+    other[2, 2] = 1
+    drawn = panel(picture, assessment, "mel", cells=other, against="nv")
+    assert (drawn != panel(picture, assessment, "mel")).any()
+    maps = assessment.maps.copy()
+    maps[CODES.index("mel")] = other
+    same_map = panel(picture, replace(assessment, maps=maps), "mel")
+    assert (drawn[64:364] == same_map[64:364]).all()  # pictures alike, captions above differ
+    assert (drawn[:64] != same_map[:64]).any()
+    with pytest.raises(InputError, match="no class 'flu'; the classes are nv, mel"):
+        panel(picture, assessment, "mel", cells=other, against="flu")
+
+
+def test_a_contact_sheet_shows_every_picture_beside_its_map() -> None:
+    def tile(shade: int) -> Tile:
+        pixels = np.full((150, 200, 3), shade, np.uint8)
+        return Tile(pixels, np.zeros((2, 2), np.float32), View(), f"shade {shade}")
+
+    sheet = contact_sheet(
+        "all", [("first", [tile(10), tile(60)]), ("none", []), ("last", [tile(90)])]
+    )
+    purple = (colours(np.zeros((1, 1), np.float32))[0, 0] * 0.55).round()
+    for shade in (10, 60, 90):
+        there = (sheet == shade).all(axis=2)
+        assert there.sum() == pytest.approx(150 * 150, rel=0.02)
+        rows, columns = np.nonzero(there)
+        beside = sheet[rows.min() + 75, columns.max() + 75]
+        np.testing.assert_allclose(beside, purple + 0.45 * shade, atol=2)
+    assert contact_sheet("nothing", []).shape[1] >= 560

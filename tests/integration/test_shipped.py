@@ -17,6 +17,7 @@ from dermx.diagnoses import CODES
 from dermx.evaluate.metrics import score
 from dermx.model.bundle import SHIPPED, load_bundle
 from dermx.predict import predict_cases
+from dermx.trust.verdict import Trust
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -76,3 +77,26 @@ def test_the_published_figures_come_out_again_on_the_test_part(real_data: Path) 
     found = score(predictions).values
     for name in HEADLINE:  # another processor may round a close case the other way
         assert found[name] == pytest.approx(published[name]["value"], abs=0.005)
+
+
+def test_it_says_whether_to_believe_it() -> None:
+    answer = dermx.predict_with_trust(EXAMPLES / "drawn_naevus.jpg")
+    assert answer["prediction"] in answer["prediction_set"]
+    assert answer["confidence"] == answer["probabilities"][answer["prediction"]]
+    assert 0 <= answer["mutual_information"] <= answer["predictive_entropy"]
+    blank = dermx.predict_with_trust(np.full((450, 600, 3), 255, np.uint8))
+    assert blank["is_ood"]
+    assert blank["abstain"]
+    assert blank["message"].startswith("This does not look like")
+
+
+def test_its_trust_parts_promise_what_the_results_say() -> None:
+    trust = Trust.of(load_bundle())
+    assert trust is not None
+    assert trust.gate is not None
+    assert (trust.views, trust.sets.per, trust.sets.coverage) == (8, "class", 0.9)
+    page = (REPOSITORY / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    assert f"{trust.screening.threshold:.3f}" in page
+    losses = trust.facts["log_loss_left_out"]
+    assert trust.calibration.method == min(losses, key=lambda name: losses[name])
+    assert f"{losses[trust.calibration.method]:.3f}" in page

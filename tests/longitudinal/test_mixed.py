@@ -12,8 +12,8 @@ from dermx.errors import InputError
 from dermx.longitudinal import mixed
 from dermx.longitudinal.effects import ModelConfig, treatment_effects
 from dermx.longitudinal.mixed import FitError, MixedFit, fit_reml
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import StudyConfig, simulate_study
-from dermx.longitudinal.visits import read_visits
 
 R = json.loads(Path(__file__).parents[1].joinpath("reference/longitudinal.json").read_text())
 

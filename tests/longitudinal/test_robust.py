@@ -1,6 +1,7 @@
 """The sandwich is R's, and on balanced data it is the paired t test."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ from scipy import stats
 
 from dermx.longitudinal.effects import ModelConfig, treatment_effects
 from dermx.longitudinal.mixed import MixedFit
+from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.robust import bootstrap_t, cr2_adjusters, cr2_covariance, satterthwaite
 from dermx.longitudinal.simulate import StudyConfig, simulate_study
-from dermx.longitudinal.visits import read_visits
 
 R = json.loads(Path(__file__).parents[1].joinpath("reference/longitudinal.json").read_text())
 
@@ -52,13 +53,13 @@ def dense(fit: MixedFit, contrast: np.ndarray) -> tuple[float, float]:
     x, n = np.concatenate(fit.x), [len(y) for y in fit.y]
     ends = np.cumsum([0, *n])
     phi = np.zeros((ends[-1], ends[-1]))
-    for a, b, z in zip(ends, ends[1:], fit.z, strict=False):
+    for a, b, z in zip(ends[:-1], ends[1:], fit.z, strict=True):
         phi[a:b, a:b] = z @ fit.psi @ z.T + fit.scale * np.eye(b - a)
     w = np.linalg.inv(phi)
     m = np.linalg.inv(x.T @ w @ x)
     residual_maker = np.eye(ends[-1]) - x @ m @ x.T @ w
     columns = []
-    for a, b in zip(ends, ends[1:], strict=False):
+    for a, b in pairwise(ends):
         values, vectors = np.linalg.eigh(phi[a:b, a:b])
         root, back = (vectors * values**power @ vectors.T for power in (0.5, -0.5))
         white = back @ (residual_maker @ phi)[a:b, a:b] @ back

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from dermx.errors import ConfigError
+from dermx.longitudinal.reading import SHIPPED, SHIPPED_TABLE, read_visits
 from dermx.longitudinal.simulate import (
     SHIPPED_SEED,
     SHIPPED_STUDY,
-    SHIPPED_TABLE,
     StudyConfig,
     simulate_study,
     to_csv,
 )
-from dermx.longitudinal.visits import SHIPPED, read_visits
 
 QUIET = StudyConfig(
     patients=4, patient_sd=0, response_sd=0, drift_sd=0, noise_sd=0, missing=0, days=(5, 6, 7)

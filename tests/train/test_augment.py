@@ -34,6 +34,14 @@ def test_a_quarter_turn_is_numpys_quarter_turn() -> None:
     assert np.array_equal(turned, np.rot90(picture))
 
 
+def test_quarter_turns_are_the_four_upright_ones_and_resample_nothing() -> None:
+    config, rng = replace(OFF, quarter_turns=True), np.random.default_rng(0)
+    picture = noise()
+    turns = {np.rot90(picture, k).tobytes() for k in range(4)}
+    drawn = {apply_change(picture, draw_change(config, rng), 64).tobytes() for _ in range(40)}
+    assert drawn == turns
+
+
 def test_mirroring_turns_left_to_right() -> None:
     picture = noise()
     assert np.array_equal(apply_change(picture, Change(mirrored=True), 64), picture[:, ::-1])

@@ -302,3 +302,17 @@ def test_two_processes_follow_the_loss_of_one(
         for one, two in zip(alone, together, strict=True):
             assert two["train_loss"] == pytest.approx(one["train_loss"], rel=0.10)
     assert together[0]["train_loss"] == pytest.approx(alone[0]["train_loss"], rel=1e-5)
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    scores = iter([0.4, 0.9, 0.5])
+    settings = config.with_train(keep="last")
+    progress = run(
+        task, settings, tmp_path, score=lambda labels, logits: {"balanced_accuracy": next(scores)}
+    )
+    assert (progress.best_epoch, progress.best_score) == (3, 0.5)
+    stored = load_file(tmp_path / "checkpoint.safetensors")
+    kept = load_file(tmp_path / "best.safetensors")
+    assert all(torch.equal(value, stored[f"average.{key}"]) for key, value in kept.items())

@@ -1,6 +1,7 @@
 """`dermx longitudinal`: is my treatment working?"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,7 @@ def longitudinal(
         typer.Option(metavar="EFFECT", help="Simulate who would see an effect of this size."),
     ] = None,
     plan_patients: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Numbers of patients. [5,10,20,40]")
+        str | None, typer.Option(metavar="N,N", help="Numbers of patients. [5,10,15,20,30]")
     ] = None,
     plan_days: Annotated[
         str | None, typer.Option(metavar="N,N", help="Days of each phase. [7,14,28]")
@@ -81,6 +82,7 @@ def longitudinal(
     """Is my treatment working? Effects on daily severity, with honest uncertainty."""
     from dermx.longitudinal.effects import ModelConfig
     from dermx.longitudinal.power import PlanConfig
+    from dermx.longitudinal.reading import SHIPPED_TABLE
     from dermx.longitudinal.visits import TableConfig
     from dermx.workflow.longitudinal import longitudinal_run
 
@@ -109,7 +111,7 @@ def longitudinal(
     report = longitudinal_run(
         table,
         out,
-        columns=TableConfig(**given) if given or table is not None else None,  # type: ignore[arg-type]
+        columns=replace(SHIPPED_TABLE if table is None else TableConfig(), **given),  # type: ignore[arg-type]
         model=ModelConfig(
             random=random.value, trend=trend, skip_days=skip_days, errors=errors.value, seed=seed
         ),

@@ -17,10 +17,12 @@ import typer
 
 from dermx import __version__
 from dermx.cli import ood as ood_commands
+from dermx.cli import training
 from dermx.cli import trust as trust_commands
 from dermx.cli.explain import audit, explain
 from dermx.cli.longitudinal import longitudinal
-from dermx.cli.page import app as page
+from dermx.cli.metadata import metadata
+from dermx.cli.quantize import quantize
 from dermx.errors import DermxError
 
 app = typer.Typer(
@@ -103,249 +105,25 @@ def predict(
     raise typer.Exit(status)
 
 
-@app.command()
-def train(
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
-    ham10000: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="HAM10000: metadata and pictures.")
-    ] = None,
-    acne: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="DermNet's acne class, or one above it.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="Settings; see configs/.")
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Starting weights, safetensors; else timm downloads."),
-    ] = None,
-    architecture: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A timm name. [mobilenetv2_100]")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures. [20]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures per step. [64]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. [8e-4]")] = None,
-    loss: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TERMS",
-            help="cross_entropy or focal, inverse or effective, adjusted; joined by +. "
-            "[cross_entropy]",
-        ),
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(help="share: by --oversample; power: by a power of the counts. [share]"),
-    ] = None,
-    oversample: Annotated[
-        float | None, typer.Option(help="0: natural class counts; 1: all alike. [0.35]")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16. [auto]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random draw. [0]")] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep decoded pictures here for other runs."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with this run.")] = False,
-) -> None:
-    """Train a model; RUN then holds everything the result depends on."""
-    from dermx.cli.progress import track
-    from dermx.config import load_config
-    from dermx.workflow.training import train_run
-
-    saved = out / "config.json"
-    settings = load_config(saved if config is None and resume and saved.is_file() else config)
-    bundle = train_run(
-        out,
-        ham10000=ham10000,
-        acne=acne,
-        config=settings.with_train(
-            architecture=architecture,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=lr,
-            loss=loss,
-            sampler=sampler,
-            oversample=oversample,
-            precision=precision,
-            seed=seed,
-        ),
-        init=init,
-        resume=resume,
-        cache=cache,
-        track=track,
-        say=typer.echo,
-    )
-    typer.echo(f"model: {bundle}")
-
-
-class Part(StrEnum):
-    """Which of a run's own pictures are scored."""
-
-    val = "val"
-    test = "test"
-
-
-class Decide(StrEnum):
-    """How probabilities become an answer."""
-
-    argmax = "argmax"
-    balanced = "balanced"
-    cost = "cost"
-
-
-@app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
-    on: Annotated[Part, typer.Option(help="Part of the run's own pictures.")] = Part.test,
-    isic_truth: Annotated[
-        Path | None,
-        typer.Option(metavar="CSV", help="Score ISIC 2018 Task 3 pictures of this truth instead."),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the pictures of --isic-truth.")
-    ] = None,
-    stress: Annotated[
-        bool,
-        typer.Option("--stress", help="Also score changed pictures: colour, light, blur, framing."),
-    ] = False,
-    decide: Annotated[
-        Decide | None,
-        typer.Option(help="Fit this rule and a screening threshold on val; score them, too."),
-    ] = None,
-    sensitivity: Annotated[
-        float, typer.Option(help="With --decide: wanted for mel, bcc and akiec.")
-    ] = 0.92,
-) -> None:
-    """Score a trained model: accuracy, recall and F1 per class, with 95 % intervals by lesion."""
-    from dermx.cli.progress import track
-    from dermx.workflow.evaluation import evaluate_run
-
-    report = evaluate_run(
-        run,
-        on=on.value,
-        isic_truth=isic_truth,
-        images=images,
-        stressed=stress,
-        decide=None if decide is None else decide.value,
-        sensitivity=sensitivity,
-        track=track,
-        say=typer.echo,
-    )
-    typer.echo((report.parent / "classification_report.txt").read_text(encoding="utf-8"))
-    typer.echo(f"report: {report}")
-
-
-@app.command()
-def crossval(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the folds and results.")],
-    folds: Annotated[int | None, typer.Option(help="How many. [5]")] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Deal the test part into the folds, too.")
-    ] = False,
-    ham10000: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="HAM10000: metadata and pictures.")
-    ] = None,
-    acne: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="DermNet's acne class, or one above it.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="TOML", help="Settings; see configs/.")
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Starting weights, safetensors; else timm downloads."),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep each fold's decoded pictures here."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on; keep finished folds.")] = False,
-) -> None:
-    """Train and test K times on folds by lesion: mean, spread, and out-of-fold predictions."""
-    from dermx.cli.progress import track
-    from dermx.config import load_config
-    from dermx.workflow.combining import crossval_run
-
-    report = crossval_run(
-        out,
-        folds=folds,
-        whole=whole,
-        ham10000=ham10000,
-        acne=acne,
-        config=None if config is None else load_config(config),
-        init=init,
-        resume=resume,
-        cache=cache,
-        track=track,
-        say=typer.echo,
-    )
-    typer.echo(f"predictions: {out / 'predictions.npz'}")
-    typer.echo(f"report: {report}")
-
-
-class Weighting(StrEnum):
-    """How the members of an ensemble are weighted."""
-
-    greedy = "greedy"
-    fitted = "fitted"
-    equal = "equal"
-
-
-@app.command()
-def ensemble(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Folders written by `dermx train`.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="RUN", help="New folder; evaluate it as a run.")],
-    weights: Annotated[
-        Weighting, typer.Option(help="Picked or fitted on their validation part, or equal.")
-    ] = Weighting.greedy,
-) -> None:
-    """Make one model of several, also of different architectures: the mean of their logits."""
-    from dermx.cli.progress import track
-    from dermx.workflow.combining import ensemble_run
-
-    bundle = ensemble_run(runs, out, weights=weights.value, track=track, say=typer.echo)
-    typer.echo(f"model: {bundle}")
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
-    out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder of the model to deploy.")],
-) -> None:
-    """Write the model to deploy: ONNX, checked against PyTorch on real pictures."""
-    from dermx.workflow.training import export_run
-
-    typer.echo(f"model: {export_run(run, out, say=typer.echo)}")
-
-
-@app.command()
-def check(
-    ham10000: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="HAM10000: metadata and pictures.")
-    ] = None,
-    acne: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="DermNet's acne class, or one above it.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="TOML", help="Settings.")] = None,
-) -> None:
-    """Verify the shipped model, settings, data and devices before a long run."""
-    from dermx.workflow.training import check_setup
-
-    check_setup(ham10000=ham10000, acne=acne, config=config, say=typer.echo)
-
-
-app.command("app")(page)
-app.command()(trust_commands.calibrate)
-app.command()(ood_commands.ood)
-app.command()(trust_commands.uncertainty)
-app.command()(trust_commands.trust)
-app.command()(trust_commands.selftest)
-app.command()(longitudinal)
-app.command()(explain)
-app.command()(audit)
+for command in (  # in the order of the help
+    training.train,
+    training.evaluate,
+    training.crossval,
+    training.ensemble,
+    quantize,
+    metadata,
+    training.export,
+    trust_commands.calibrate,
+    ood_commands.ood,
+    trust_commands.uncertainty,
+    trust_commands.trust,
+    explain,
+    audit,
+    longitudinal,
+    training.check,
+    trust_commands.selftest,
+):
+    app.command()(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -54,7 +54,7 @@ def calibrate(
 ) -> None:
     """Does 80 % confidence mean right 80 times in 100? Fits on val, draws the diagram of a part."""
     from dermx.cli.progress import track
-    from dermx.workflow.trusting import calibrate_run
+    from dermx.workflow.calibrating import calibrate_run
 
     page = calibrate_run(
         run, on=on.value, views=int(views.value), fit=fit, track=track, say=typer.echo
@@ -131,7 +131,14 @@ def trust(
         say=typer.echo,
     )
     if measure is not None:
-        page = trust_figures(run, on=measure.value, track=track, say=typer.echo)
+        page = trust_figures(
+            run,
+            on=measure.value,
+            outliers=outliers,
+            dermnet=dermnet,
+            track=track,
+            say=typer.echo,
+        )
         typer.echo(f"figures: {page}")
         if shift:
             shift_figures(run, on=measure.value, sample=shift, track=track, say=typer.echo)

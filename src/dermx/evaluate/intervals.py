@@ -38,6 +38,21 @@ def bootstrap(
     Raises:
         InputError: As `metrics.labelled` and `draw_groups`.
     """
+    drawn = resampled(predictions, n_boot=n_boot, seed=seed)
+    return {name: percentile_interval(values, level) for name, values in drawn.items()}
+
+
+def resampled(
+    predictions: Predictions, *, n_boot: int = 2000, seed: int = 0
+) -> dict[str, Float[np.ndarray, " n_boot"]]:
+    """Every number that `metrics.score` gives, once per draw of the groups.
+
+    The same seed draws the same groups of the same cases, so the difference of what two models
+    give here is that of a paired comparison.
+
+    Raises:
+        InputError: As `metrics.labelled` and `draw_groups`.
+    """
     known = labelled(predictions)
     codes, labels, probs = known.codes, np.asarray(known.labels), known.probs
     counts, member = draw_groups(known.groups, n_boot=n_boot, seed=seed)
@@ -51,8 +66,7 @@ def bootstrap(
         for start in range(0, n_boot, rows)
     ]
     ranked = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    values = named(confusion, ranked, codes)
-    return {name: percentile_interval(drawn, level) for name, drawn in values.items()}
+    return named(confusion, ranked, codes)
 
 
 def draw_groups(

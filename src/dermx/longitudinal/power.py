@@ -30,7 +30,7 @@ class PlanConfig:
     """Which designs are tried, and for which effect."""
 
     effect: float  # points against baseline; the sign doesn't matter
-    patients: tuple[int, ...] = (5, 10, 20, 40)
+    patients: tuple[int, ...] = (5, 10, 15, 20, 30)
     days: tuple[int, ...] = (7, 14, 28)  # of each of the two phases
     studies: int = 200  # simulated per design
     seed: int = 0
@@ -127,13 +127,14 @@ def plan(
 
 
 def plan_sentence(cells: Sequence[PowerCell], unit: str, wanted: float = 0.8) -> str:
-    """Say which designs see the effect at least so often."""
+    """Say which designs see the effect so often; more days only where that saves patients."""
     effect = abs(cells[0].effect)
-    enough = []
+    enough, fewest = [], math.inf
     for days in sorted({cell.days for cell in cells}):
         found = [c.patients for c in cells if c.days == days and c.power >= wanted]
-        if found:
-            enough.append(f"{min(found)} patients with {days} days a phase")
+        if found and min(found) < fewest:
+            fewest = min(found)
+            enough.append(f"{fewest} patients with {days} days a phase")
     head = f"To see an effect of {effect:g} {unit} in {wanted * 100:.0f} % of studies:"
     return f"{head} {', or '.join(enough) if enough else 'more patients than any design here'}."
 

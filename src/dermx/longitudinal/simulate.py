@@ -47,6 +47,7 @@ class StudyConfig:
     missing: float = 0.05  # share of days without a severity
     lowest: float = 0.0  # points
     highest: float = 44.0  # points, of the Global Acne Grading System
+    unit: str = "GAGS points"
     decimals: int = 1
 
     def __post_init__(self) -> None:
@@ -82,7 +83,6 @@ class Study:
 
 SHIPPED_STUDY = StudyConfig()
 SHIPPED_SEED = 2020
-SHIPPED_TABLE = TableConfig(unit="GAGS points", highest=44.0)
 
 
 def simulate_study(config: StudyConfig, seed: int | np.random.Generator) -> Study:
@@ -117,7 +117,7 @@ def simulate_study(config: StudyConfig, seed: int | np.random.Generator) -> Stud
         treatment=given[seen],
         severity=cut[seen],
         config=TableConfig(
-            unit=SHIPPED_TABLE.unit, lowest=config.lowest, highest=config.highest, min_days=2
+            unit=config.unit, lowest=config.lowest, highest=config.highest, min_days=2
         ),
         missing=missing_days(who, when),
     )

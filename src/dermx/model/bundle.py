@@ -215,6 +215,17 @@ def head_digest(weight: Float32[np.ndarray, "classes c"], bias: Float32[np.ndarr
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def same_model(one: Bundle, other: Bundle) -> bool:
+    """Whether trust parts that fit one bundle fit the other: the same network, maybe exported anew.
+
+    A network in 8 bits has the linear layer of its original, and other features: its name differs.
+    """
+    facts = [
+        (b.architecture, b.codes, b.preprocess, head_digest(b.weight, b.bias)) for b in (one, other)
+    ]
+    return facts[0] == facts[1]
+
+
 def _replace(folder: Path, fill: Callable[[Path], None]) -> None:
     """Put a folder that `fill` has filled in the place of another, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
     brightness = 1 + config.brightness * sway[0]
     cast = 1 + config.colour_cast * sway[1:4]
     return Change(
-        angle=2 * math.pi * u[6] if config.rotation else 0.0,
+        angle=_draw_angle(config, u[6]),
         mirrored=bool(config.flip and u[7] < 0.5),
         width=side * aspect,
         height=side / aspect,
@@ -166,6 +166,12 @@ def _colours(
     mean = float(grey @ linear @ np.array(cv2.mean(picture)[:3]))
     offset = np.full((3, 1), (1 - change.contrast) * mean)
     return np.hstack([change.contrast * linear, offset])
+
+
+def _draw_angle(config: AugmentConfig, u: float) -> float:
+    if config.quarter_turns:
+        return math.pi / 2 * int(4 * u)
+    return 2 * math.pi * u if config.rotation else 0.0
 
 
 def _draw_slope(most: float, v: Draws) -> tuple[float, float]:

@@ -77,7 +77,7 @@ def fit(
     track: Track = quiet,
     say: Callable[[str], None] = print,
 ) -> Progress:
-    """Train one network and keep its best averaged weights in `out/best.safetensors`.
+    """Train one network and keep its averaged weights in `out/best.safetensors`.
 
     Args:
         train: Pictures at least as large as the input, any shape.
@@ -85,7 +85,8 @@ def fit(
         config: All settings.
         out: Where `checkpoint.safetensors`, `best.safetensors` and `history.jsonl` go.
         n_classes: Number of logits.
-        score: Labels and logits to figures; the best epoch has the largest "balanced_accuracy".
+        score: Labels and logits to figures; unless the last epoch is kept, the one with the largest
+            "balanced_accuracy" is.
         init: Starting weights; see `build_network`.
         pretrained: Without `init`, download ImageNet weights; else start at random.
         resume: Go on from the last finished epoch, where there is one.
@@ -203,7 +204,7 @@ def fit(
             progress.epoch = epoch + 1
             progress.history.append(row)
             progress.scaler = accelerator.scaler.state_dict() if accelerator.scaler else {}
-            if figures["balanced_accuracy"] > progress.best_score:
+            if settings.keep == "last" or figures["balanced_accuracy"] > progress.best_score:
                 progress.best_score, progress.best_epoch = figures["balanced_accuracy"], epoch + 1
                 save_tensors(out / "best.safetensors", average.state_dict(), {"epoch": what})
             save_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, progress)

@@ -27,6 +27,7 @@ def reliability_figure(parts: Mapping[str, Reliability], errors: Mapping[str, fl
         errors: Expected calibration error of each.
     """
     figure = Figure(figsize=(4.3 * len(parts), 5.2), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(2, len(parts), height_ratios=(3, 1), sharex=True, squeeze=False)
     most = max(int(part.counts.max()) for part in parts.values())
     for column, (name, part) in enumerate(parts.items()):
@@ -34,7 +35,8 @@ def reliability_figure(parts: Mapping[str, Reliability], errors: Mapping[str, fl
         left, width = part.edges[:-1], np.diff(part.edges)
         above.plot([0, 1], [0, 1], color=_LINE, linewidth=1.2, zorder=1)
         above.bar(left, part.accuracy, width, align="edge", color=_BLUE, alpha=0.25, linewidth=0)
-        above.plot(part.confidence, part.accuracy, "o", color=_BLUE, markersize=5, zorder=3)
+        dots = {"color": _BLUE, "markersize": 5, "zorder": 3, "clip_on": False}
+        above.plot(part.confidence, part.accuracy, "o", **dots)
         for x, y, stated in zip(part.confidence, part.accuracy, part.confidence, strict=True):
             above.plot([x, x], [stated, y], color=_ORANGE, linewidth=1.6, zorder=2)
         above.set(xlim=(0, 1), ylim=(0, 1))
@@ -49,6 +51,7 @@ def reliability_figure(parts: Mapping[str, Reliability], errors: Mapping[str, fl
         for one in (above, below):
             _plain(one)
             one.xaxis.set_major_formatter(PercentFormatter(1))
+            one.set_xticks([0, 0.25, 0.5, 0.75, 1])
         above.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0, 0].set_ylabel("right", color=_QUIET)
     axes[1, 0].set_ylabel("cases", color=_QUIET)
@@ -70,7 +73,7 @@ def risk_figure(
         areas: AUGRC of each.
         operating_point: Share answered by the rule, and of these wrong.
     """
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
     colours = (_BLUE, _ORANGE, _GREEN, _PURPLE, "#E69F00", "#56B4E9", _QUIET, _INK)
     for colour, (name, doubt) in zip(colours, doubts.items(), strict=False):
@@ -87,7 +90,9 @@ def risk_figure(
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     _plain(axes)
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=8.5, loc="upper left")
+    axes.legend(
+        frameon=False, labelcolor=_INK, fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1.0)
+    )
     return figure
 
 

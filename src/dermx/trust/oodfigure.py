@@ -73,15 +73,14 @@ def _scores(
     caution = float(gate.cautions.min())
     if caution < 0:
         axes.axvspan(caution, gate.threshold, color=_LINE, alpha=0.45, linewidth=0, zorder=0)
-        where = (caution, -0.01)
         axes.annotate(
-            "an acne answer here is unsure ",
-            where,
+            "unsure, if acne ",
+            (gate.threshold, 1.0),
             xycoords=("data", "axes fraction"),
             ha="right",
-            va="top",
+            va="bottom",
             color=_QUIET,
-            fontsize=8,
+            fontsize=9,
         )
     axes.annotate(
         " turned away →",
@@ -93,7 +92,7 @@ def _scores(
     )
     axes.set_xscale("symlog", linthresh=20, linscale=1.2)
     axes.set_title("How strange is each picture for its answer?", loc="left", color=_INK, pad=18)
-    axes.set_xlabel("gate's score, higher is stranger", color=_QUIET, labelpad=12)
+    axes.set_xlabel("gate's score, higher is stranger", color=_QUIET)
     _plain(axes)
     axes.tick_params(axis="y", length=0)
 
@@ -119,7 +118,14 @@ def _comparison(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlim(lowest - 0.02, 1.02)
     axes.set_title("Which score tells strangers apart?", loc="left", color=_INK, pad=18)
     axes.set_xlabel("AUROC on what was not fitted on", color=_QUIET)
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=8, loc="lower left")
+    axes.legend(
+        frameon=False,
+        labelcolor=_INK,
+        fontsize=9,
+        ncols=2,
+        loc="upper center",
+        bbox_to_anchor=(0.45, -0.12),
+    )
     _plain(axes)
     axes.tick_params(axis="y", length=0)
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from dermx.data.dermnet import load_acne_places, read_dermnet_others
+from dermx.data.dermnet import load_acne_places, patient, read_dermnet_others
 from dermx.data.files import pictures_in
 from dermx.data.ham10000 import lesion_mask
 from dermx.diagnoses import DERMOSCOPIC
 from dermx.errors import DataError, InputError, MissingExtraError, PictureError
 from dermx.evaluate.subgroups import by_subgroup
+from dermx.explain.audit import Audit, Curves, Sanity
 from dermx.explain.faithfulness import Faithful, centred_gaussian, faithfulness, random_map
 from dermx.explain.gradcam import class_maps
 from dermx.explain.localisation import Localised, localise
@@ -33,7 +34,7 @@ from dermx.predict import WHOLE_PICTURE_SIDE, Prepared, read_prepared, reading_s
 from dermx.preprocess.pipeline import prepare, resize
 from dermx.preprocess.reading import read_picture
 from dermx.records import Case, Predictions, View, softmax
-from dermx.report_audit import Audit, Curves, Sanity, write_audit
+from dermx.report_audit import write_audit
 from dermx.runs import read_facts, read_parts
 from dermx.workflow.evaluation import Part, Say, counted
 
@@ -325,12 +326,12 @@ class _Work:
                 named.setdefault(f"DermNet, {disease}", []).append(path)
         rows = []
         for kind, paths in {**named, **kinds}.items():
-            cases = [Case(image=path.stem, path=path, diagnosis=None, lesion=path.stem,
-                          group=path.stem, source="folder") for path in paths]  # fmt: skip
-            ready = [item.pixels for _, item in self.read(cases, f"answering {kind}")]
+            cases = [_unlabelled(path, by_name=kind.startswith("DermNet")) for path in paths]
+            ready = list(self.read(cases, f"answering {kind}"))
             if ready:
-                hits = self.probabilities(np.stack(ready)).argmax(axis=1) == self.acne
-                rows.append(called(kind, hits, [str(i) for i in range(len(hits))]))
+                pixels = np.stack([item.pixels for _, item in ready])
+                hits = self.probabilities(pixels).argmax(axis=1) == self.acne
+                rows.append(called(kind, hits, [case.group for case, _ in ready]))
         return rows
 
     @property
@@ -364,6 +365,14 @@ def in_view(mask: Mask, view: View, side: int) -> Mask:
     left, right = round(view.left * width), round((view.left + view.width) * width)
     part = np.repeat(mask[top:bottom, left:right, None].astype(np.uint8) * 255, 3, axis=2)
     return np.asarray(resize(part, (side, side))[..., 0] > 127)
+
+
+def _unlabelled(path: Path, *, by_name: bool) -> Case:
+    """A photograph of something else; DermNet's names tell the patient, as far as any do."""
+    group = patient(path.stem) if by_name else str(path)
+    return Case(
+        image=path.stem, path=path, diagnosis=None, lesion=group, group=group, source="folder"
+    )
 
 
 def _rivals(side: tuple[int, int], rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -25,8 +25,12 @@ from dermx.runs import (
 if TYPE_CHECKING:
     from dermx.train.loop import Track
 
-Part = Literal["train", "val", "test"]
+Part = Literal["train", "val", "test", "all"]
 Say = Callable[[str], None]
+TITLES: Final = {
+    "train": "train, what it was trained on",
+    "all": "all pictures, those it was trained on included",
+}
 
 
 def evaluate_run(
@@ -45,7 +49,8 @@ def evaluate_run(
 
     Args:
         run: Folder written by `train_run`.
-        on: Part of the run's own pictures.
+        on: Part of the run's own pictures; "all" is the protocol of those who also score what
+            they trained on, and the report says so.
         isic_truth: ISIC 2018 Task 3 ground truth; with `images`, scored instead of `on`.
         images: Folder of the pictures that the ground truth names.
         stressed: Also score the pictures changed in colour, light, sharpness, distance and frame:
@@ -67,13 +72,14 @@ def evaluate_run(
     if isic_truth is not None and images is not None:
         name, cases = isic_truth.stem, read_isic(isic_truth, images)
     else:
-        name, cases = on, read_parts(run)[on]
+        parts = read_parts(run)
+        name, cases = on, [case for part in parts if on in (part, "all") for case in parts[part]]
     folder = run / "evaluation" / name
     predictions = predictions_of(run, cases, folder, track, say)
     report = write_report(
         folder,
         predictions,
-        title=f"{run.name} on {name}",
+        title=f"{run.name} on {TITLES.get(name, name)}",
         history=read_history(run),
         facts=read_facts(run),
     )

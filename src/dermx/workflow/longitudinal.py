@@ -43,8 +43,8 @@ def treatment_study(
         import statsmodels  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingExtraError("effects of treatments", "stats") from error
+    from dermx.longitudinal.reading import read_visits
     from dermx.longitudinal.study import study_of
-    from dermx.longitudinal.visits import read_visits
 
     return study_of(read_visits(table, columns), model)
 

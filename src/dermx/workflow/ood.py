@@ -8,7 +8,6 @@ were not fitted on.
 import csv
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,11 +20,12 @@ from dermx.model.bundle import load_bundle
 from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
 from dermx.runs import read_parts
-from dermx.trust.gate import KNOWN, Gate
+from dermx.trust.gate import Gate
 from dermx.trust.gatefit import ACCEPTANCE, LET_IN, CrossFitted, by_picture, cross_fit, fit_gate
 from dermx.trust.ood import fit_detectors
-from dermx.trust.separation import detector_row, shares_by, threshold_at
+from dermx.trust.separation import detector_row, threshold_at
 from dermx.workflow.evaluation import Say, predicted, write_json
+from dermx.workflow.oodreport import left_out_row, report_gate, threshold_json, told
 from dermx.workflow.strangers import Views, known_views, stranger_views
 
 if TYPE_CHECKING:
@@ -105,17 +105,17 @@ def ood_run(
     gate = _fit(material, acceptance, let_in, crossed)
     save_gate(gate, run)
     rows = _compared(run, material, gate, crossed, test, seen, acceptance, views, track, say)
-    report = _report(gate, test, seen)
+    report = report_gate(gate, test, seen)
     folder = run / "ood"
     _write_csv(folder / "detectors.csv", rows)
     _write_csv(folder / "strangers.csv", report["strangers"])
     write_json(folder / "ood.json", {"detectors": rows, **report})
-    write_json(run / THRESHOLD, _threshold(gate, rows, report, views))
+    write_json(run / THRESHOLD, threshold_json(gate, rows, report, views))
     strange, first = by_picture(seen.predictions)
     figure = gate_figure(gate, test, strange, [seen.kinds[i] for i in first], rows)
     with write_whole(folder / "ood.png") as file:
         file.write(png(figure))
-    for line in _told(rows, report):
+    for line in told(rows, report):
         say(line)
     return folder / "ood.png"
 
@@ -237,7 +237,7 @@ def _compared(
                 threshold=threshold,
             )
             rows.append({"detector": name, "on": on, **row})
-    rows.append({"detector": "gate", "on": "choose", **_left_out(crossed, acceptance)})
+    rows.append({"detector": "gate", "on": "choose", **left_out_row(crossed, acceptance)})
     on, known, strange, kinds = sets[1]
     row = detector_row(
         gate.score(known.features, known.logits),
@@ -248,111 +248,6 @@ def _compared(
         threshold=gate.threshold,
     )
     return [*rows, {"detector": "gate", "on": on, **row}]
-
-
-def _left_out(crossed: CrossFitted, acceptance: float) -> dict[str, float]:
-    """The gate on strangers of left-out diseases, each against known cases of its answer's kind."""
-    row = {}
-    kinds = np.array(crossed.kinds)
-    for kind in dict.fromkeys(crossed.kinds):
-        levels = crossed.levels[kinds == kind]
-        row[f"auroc_{kind}"] = float(levels.mean())
-        row[f"fpr95_{kind}"] = float((levels < 0.95).mean())
-        row[f"let_in_{kind}"] = float((levels < acceptance).mean())
-    return row
-
-
-def _report(gate: Gate, test: Predictions, seen: Views) -> dict[str, Any]:
-    """Counts on the test part by class, and on strangers by kind and disease."""
-    test = test.select(test.labels >= 0)
-    names = [test.codes[label] for label in test.labels]
-    out, unsure = (f(test.features, test.logits) for f in (gate.rejects, gate.unsure))
-    rejected, doubted = shares_by(out, names), shares_by(unsure, names)
-    classes = [
-        {
-            "class": code,
-            "cases": rejected[code][1],
-            "rejected": rejected[code][0],
-            "unsure": doubted[code][0],
-        }
-        for code in test.codes
-        if code in rejected
-    ]
-    strange, first = by_picture(seen.predictions)
-    kinds = [seen.kinds[i] for i in first]
-    # Each everyday photograph is a group of its own; a table has one row for them all.
-    what = [k if k == "everyday" else g for k, g in zip(kinds, strange.groups, strict=True)]
-    away, doubt = (f(strange.features, strange.logits) for f in (gate.rejects, gate.unsure))
-    reasons = gate.reasons(strange.features, strange.logits)
-    table = []
-    for kind, group in dict.fromkeys(zip(kinds, what, strict=True)):
-        here = np.array([pair == (kind, group) for pair in zip(kinds, what, strict=True)])
-        table.append(
-            {
-                "kind": kind,
-                "group": group,
-                "pictures": int(here.sum()),
-                "rejected": int(away[here].sum()),
-                "unsure": int(doubt[here].sum()),
-                "confident": int((~(away | doubt))[here].sum()),
-                "called_no_lesion": sum(
-                    reason not in (KNOWN, "other condition")
-                    for reason, inside in zip(reasons, here, strict=True)
-                    if inside
-                ),
-            }
-        )
-    return {"classes": classes, "strangers": table}
-
-
-def _threshold(
-    gate: Gate, rows: list[dict[str, Any]], report: Mapping[str, Any], views: int
-) -> dict[str, Any]:
-    settings, arrays = gate.to_parts()
-    groups = list(gate.groups)
-    chosen = next(row for row in rows if row["detector"] == "gate" and row["on"] == "choose")
-    return {
-        "score": "log odds of a stranger against the answer's source; higher is stranger",
-        "threshold": settings["threshold"],
-        "acceptance": settings["acceptance"],
-        "views": views,
-        "log_odds_at_threshold": dict(
-            zip(groups, map(float, arrays["gate_offsets"]), strict=False)
-        ),
-        "unsure_above": dict(zip(groups, map(float, arrays["gate_cautions"]), strict=False)),
-        "left_out": {key: value for key, value in chosen.items() if key not in ("detector", "on")},
-        "test": {row["class"]: {**row} for row in report["classes"]},
-    }
-
-
-def _told(rows: list[dict[str, Any]], report: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for row in rows:
-        shown = [
-            f"{kind} AUROC {row[f'auroc_{kind}']:.3f} FPR95 {row[f'fpr95_{kind}']:.3f}"
-            for kind in ("everyday", "drawn", "clinical")
-            if f"auroc_{kind}" in row
-        ]
-        lines.append(f"{row['on']:6} {row['detector']:20} {'; '.join(shown)}")
-    lines.append("of the test part the gate turns away, and calls unsure:")
-    lines += [
-        f"  {row['class']:5} {row['rejected']} and {row['unsure']} of {row['cases']}"
-        for row in report["classes"]
-    ]
-    lines.append("of strangers of the report part it turns away, calls unsure, lets in:")
-    for kind in dict.fromkeys(row["kind"] for row in report["strangers"]):
-        inside = [row for row in report["strangers"] if row["kind"] == kind]
-        count = {key: sum(row[key] for row in inside) for key in inside[0] if key not in _WORDS}
-        inside = [*inside, {"group": f"all {kind}", **count}] if len(inside) > 1 else inside
-        lines += [
-            f"  {row['group']:24} {row['rejected']:4} {row['unsure']:4} {row['confident']:4} "
-            f"of {row['pictures']}"
-            for row in inside
-        ]
-    return lines
-
-
-_WORDS: Final = ("kind", "group")
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

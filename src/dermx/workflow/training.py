@@ -29,8 +29,8 @@ from dermx.model.bundle import (
     INDEX,
     Bundle,
     TrustParts,
-    head_digest,
     load_bundle,
+    same_model,
     write_bundle,
     write_trust,
 )
@@ -179,7 +179,7 @@ def train_run(
         say=say,
     )
     if process.is_main_process:
-        say(f"best epoch {progress.best_epoch}: balanced accuracy {progress.best_score:.3f}")
+        say(f"kept epoch {progress.best_epoch}: balanced accuracy {progress.best_score:.3f}")
         export_run(out, out / "bundle", say=say)
         if cache is None:
             shutil.rmtree(pixels, ignore_errors=True)
@@ -189,8 +189,11 @@ def train_run(
 def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
     """Write the bundle that a deployment needs, checked against PyTorch on real pictures.
 
+    A run that was made of others (`ensemble_run`, `quantize_run`) has no weights of its own; its
+    bundle is written with the figures measured since.
+
     Args:
-        run: Folder written by `train_run`.
+        run: Folder of a run.
         out: Folder of the bundle; an older bundle is replaced.
         say: Shows the result of the check.
 
@@ -198,6 +201,8 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
         BundleError: The exported network answers differently.
         DataError: The run has no trained weights.
     """
+    if not (run / "best.safetensors").is_file() and (run / "bundle" / INDEX).is_file():
+        return _export_made(run, out, say)
     if util.find_spec("torch") is None:
         raise MissingExtraError("exporting", "train")
     from dermx.model.runtime import Session
@@ -233,12 +238,40 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
             f"the exported network differs from PyTorch by {difference:.1e} in a logit"
         )
     say(f"{out}: {len(sample)} pictures within {difference:.1e} of PyTorch")
-    carried = trust_parts_of(run / "bundle", bundle) if out != run / "bundle" else None
-    if carried is not None:
-        card = model_card(config, figures, read_facts(run), trusted=True)
-        write_trust(bundle, carried, card=card)
-        say(f"{out}: with the trust parts of {run / 'bundle'}")
+    _carry_trust(run, bundle, config, say)
     return out
+
+
+def _export_made(run: Path, out: Path, say: Say) -> Path:
+    if out == run / "bundle":
+        raise ConfigError(f"{out} is what would be exported; name another folder")
+    made, config = load_bundle(run / "bundle"), load_config(run / "config.json")
+    figures = read_figures(run)
+    bundle = write_bundle(
+        out,
+        name=made.name,
+        architecture=made.architecture,
+        codes=made.codes,
+        preprocess=made.preprocess,
+        network_bytes=made.network.read_bytes(),
+        weight=made.weight,
+        bias=made.bias,
+        figures=figures,
+        card=model_card(config, figures, read_facts(run)),
+    )
+    _carry_trust(run, bundle, config, say)
+    return out
+
+
+def _carry_trust(run: Path, bundle: Bundle, config: Config, say: Say) -> None:
+    """Give an exported bundle the trust parts that were fitted in the run."""
+    if bundle.folder == run / "bundle":
+        return
+    carried = trust_parts_of(run / "bundle", bundle)
+    if carried is not None:
+        card = model_card(config, bundle.figures, read_facts(run), trusted=True)
+        write_trust(bundle, carried, card=card)
+        say(f"{bundle.folder}: with the trust parts of {run / 'bundle'}")
 
 
 def trust_parts_of(folder: Path, model: Bundle) -> TrustParts | None:
@@ -246,8 +279,7 @@ def trust_parts_of(folder: Path, model: Bundle) -> TrustParts | None:
     if not (folder / INDEX).is_file():
         return None
     other = load_bundle(folder)
-    same = head_digest(other.weight, other.bias) == head_digest(model.weight, model.bias)
-    return other.trust if same else None
+    return other.trust if same_model(other, model) else None
 
 
 def check_setup(

@@ -1,4 +1,4 @@
-"""May a trained model be believed? Calibration, trust parts into the bundle, figures on a part.
+"""May a trained model be believed? Trust parts into the bundle, and figures of them on a part.
 
 Fitting uses the validation part (or out-of-fold predictions), reporting the test part.
 """
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from dermx.config import load_config
-from dermx.errors import BundleError, DataError
+from dermx.errors import BundleError
 from dermx.evaluate.screening import dangerous_cases
-from dermx.model.bundle import Bundle, head_digest, load_bundle, write_trust
+from dermx.model.bundle import Bundle, load_bundle, same_model, write_trust
 from dermx.model.card import model_card
 from dermx.model.runtime import Session
 from dermx.predict import predict_cases
@@ -20,8 +20,8 @@ from dermx.preprocess.shift import SEVERITIES
 from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
 from dermx.runs import read_facts, read_figures, read_parts
-from dermx.trust.calibration import METHODS, fit_calibration, reliability
 from dermx.trust.fitting import Wanted, doubts, fit_trust
+from dermx.trust.gatefit import by_picture
 from dermx.trust.measure import (
     answered_figures,
     calibration_figures,
@@ -33,88 +33,15 @@ from dermx.trust.measure import (
 )
 from dermx.trust.shifting import shift_csv, shift_rows
 from dermx.trust.verdict import Trust, judge
-from dermx.workflow.evaluation import Part, Say, counted, predicted, write_json
+from dermx.workflow.calibrating import fitting_cases, told, views_of
+from dermx.workflow.evaluation import Part, Say, counted, write_json
 from dermx.workflow.ood import fitted_gate, load_gate
+from dermx.workflow.strangers import Views, stranger_views
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
 
 SHIFTS: Final = ("blur", "noise", "jpeg", "brightness", "colour_cast", "rotation", "crop")
-TEMPERATURE: Final = "calibration_temperature.json"
-
-
-def views_of(
-    run: Path, part: Part, *, views: int = VIEWS, track: "Track | None" = None, say: Say = print
-) -> Predictions:
-    """Predict a part of a run with all views, or read what was predicted with the same network."""
-    cases = read_parts(run)[part]
-    if not cases:
-        raise DataError(f"{run} has no {part} part")
-    path = run / "evaluation" / part / ("predictions.npz" if views == 1 else "views.npz")
-    return predicted(load_bundle(run / "bundle"), cases, path, track, say, views)
-
-
-def calibrate_run(
-    run: Path,
-    *,
-    on: Part = "test",
-    views: int = VIEWS,
-    fit: Path | None = None,
-    n_boot: int = 1000,
-    track: "Track | None" = None,
-    say: Say = print,
-) -> Path:
-    """Fit every calibration on the validation part and compare them on another.
-
-    Writes `calibration_temperature.json` into the run; `calibration.json` and `reliability.png`
-    into `run/evaluation/<on>/`.
-
-    Args:
-        run: Folder written by `train_run`.
-        on: Part that the figures are about; they are about its dermoscopic cases.
-        views: 1, or 8 for means over turns and mirror images.
-        fit: Fit on these predictions instead, e.g. out-of-fold ones.
-        n_boot: Resamples of lesions.
-        track: Shows progress.
-        say: Shows the figures.
-
-    Returns:
-        The reliability diagram.
-    """
-    from dermx.evaluate.figures import png
-    from dermx.trust.figures import reliability_figure
-
-    fitting = _fitting(run, fit, views, track, say)
-    scored = dermoscopic(views_of(run, on, views=views, track=track, say=say))
-    folder = run / "evaluation" / on
-    table: dict[str, Any] = {}
-    diagrams = {}
-    for method in METHODS:
-        calibration = fit_calibration(fitting.logits, fitting.labels, method)
-        probs = calibration.probs(scored.logits)
-        right = (probs.argmax(axis=1) == scored.labels).mean()
-        figures = calibration_figures(probs, scored, n_boot=n_boot)
-        table[method] = {"accuracy": float(right), **figures}
-        diagrams[method] = reliability(probs, scored.labels)
-        say(f"{method:<12}" + "  ".join(f"{k} {_told(v)}" for k, v in figures.items()))
-        if method == "temperature":
-            content = {
-                "temperature": calibration.temperature,
-                "views": views,
-                "fitted_on": {
-                    "cases": len(fitting.labels),
-                    "file": None if fit is None else fit.name,
-                },
-            }
-            write_json(run / TEMPERATURE, content)
-    content = {"part": on, "cases": len(scored.labels), "views": views, "methods": table}
-    write_json(folder / "calibration.json", content)
-    chosen = {name: diagrams[name] for name in ("none", "temperature", "bias")}
-    errors = {name: table[name]["ece"]["value"] for name in chosen}
-    path = folder / "reliability.png"
-    with write_whole(path) as file:
-        file.write(png(reliability_figure(chosen, errors)))
-    return path
 
 
 def trust_run(
@@ -159,7 +86,7 @@ def trust_run(
             run, outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
         )
     trust = fit_trust(
-        _fitting(run, fit, views, track, say),
+        fitting_cases(run, fit, views, track, say),
         own,
         model.weight,
         model.bias,
@@ -183,11 +110,23 @@ def trust_figures(
     run: Path,
     *,
     on: Part = "test",
+    outliers: Path | None = None,
+    dermnet: Path | None = None,
     n_boot: int = 1000,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
     """Measure a run's trust parts on one part: `trust.json`, `risk_coverage.png`, `decision.png`.
+
+    Args:
+        run: Folder written by `train_run`.
+        on: Part of the run's own pictures.
+        outliers: Folder of pictures that are none of the eight; those of its part for reporting
+            are asked about as well.
+        dermnet: DermNet's class folder, whose names that are not acne count as such pictures.
+        n_boot: Resamples of lesions.
+        track: Shows progress.
+        say: Shows the figures.
 
     Raises:
         BundleError: The run's bundle has no trust parts.
@@ -217,11 +156,17 @@ def trust_figures(
         "referral": referral_figures(judged.refer, known, n_boot=n_boot),
         "gate_rejects": rejected_by_class(judged.is_ood, known.labels, known.codes),
     }
+    if outliers is not None:
+        seen = stranger_views(
+            run, "report", outliers=outliers, dermnet=dermnet, views=trust.views, track=track,
+            say=say,
+        )  # fmt: skip
+        content["strangers"] = _strangers(trust, model, seen)
     folder = run / "evaluation" / on
     write_json(folder / "trust.json", content)
     answered = 1 - judged.abstain.mean()
     risk = risk_figure(
-        found,
+        {name: doubt for name, doubt in found.items() if name != "gate score"},
         wrong,
         {name: row["augrc"] for name, row in ranked.items()},
         operating_point=(float(answered), float(wrong[~judged.abstain].mean())),
@@ -286,18 +231,24 @@ def evenly(cases: Sequence[Case], sample: int) -> list[Case]:
     return kept
 
 
-def _fitting(
-    run: Path, fit: Path | None, views: int, track: "Track | None", say: Say
-) -> Predictions:
-    said = views_of(run, "val", views=views, track=track, say=say) if fit is None else None
-    said = Predictions.load(fit) if said is None and fit is not None else said
-    assert said is not None
-    return said.select(said.labels >= 0)
+def _strangers(trust: Trust, model: Bundle, seen: Views) -> dict[str, dict[str, int]]:
+    """How many strangers of each kind the gate turns away, the rule does not answer, it does."""
+    pictures, first = by_picture(seen.predictions)
+    judged = judge(trust, pictures.features, model.weight, model.bias)
+    kinds = np.array(seen.kinds)[first]
+    return {
+        str(kind): {
+            "pictures": int((kinds == kind).sum()),
+            "turned_away": int(judged.is_ood[kinds == kind].sum()),
+            "answered": int((~judged.abstain)[kinds == kind].sum()),
+        }
+        for kind in np.unique(kinds)
+    }
 
 
 def _same_model(model: Bundle, folder: Path) -> Bundle:
     other = load_bundle(folder)
-    if head_digest(other.weight, other.bias) != head_digest(model.weight, model.bias):
+    if not same_model(other, model):
         raise BundleError(
             f"{folder} is not the model of {model.folder.parent}; "
             f"dermx export {model.folder.parent} --out {folder} makes it so"
@@ -311,11 +262,6 @@ def _trusted(run: Path) -> tuple[Bundle, Trust]:
     if trust is None:
         raise BundleError(f"{model.folder} has no trust parts; dermx trust {run} makes them")
     return model, trust
-
-
-def _told(figure: dict[str, Any]) -> str:
-    value, low, high = (figure[key] for key in ("value", "low", "high"))
-    return "none" if value is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _fitted(trust: Trust) -> list[str]:
@@ -334,21 +280,26 @@ def _fitted(trust: Trust) -> list[str]:
 def _measured(content: dict[str, Any]) -> list[str]:
     lines = [f"{content['part']}: {content['cases']} cases of {content['groups']} lesions"]
     for name in ("calibration_dermoscopic", "calibration"):
-        lines += [f"{name} {key}: {_told(figure)}" for key, figure in content[name].items()]
+        lines += [f"{name} {key}: {told(figure)}" for key, figure in content[name].items()]
     sets = content["sets"]
-    lines.append(f"sets hold the truth: {_told(sets['coverage'])}, mean size {sets['size']:.2f}")
+    lines.append(f"sets hold the truth: {told(sets['coverage'])}, mean size {sets['size']:.2f}")
     lines += [
-        f"  {code}: {_told(row['coverage'])} of {row['cases']}"
+        f"  {code}: {told(row['coverage'])} of {row['cases']}"
         for code, row in sets["of_class"].items()
     ]
     for name, row in content["doubts"].items():
         lines.append(
             f"{name}: AURC {row['aurc']:.4f}, AUGRC {row['augrc']:.4f} "
-            f"(gain {_told(row['augrc_gain'])}), accuracy at 80 % {_told(row['accuracy_at_80'])}, "
-            f"gain {_told(row['gain_at_80'])}"
+            f"(gain {told(row['augrc_gain'])}), accuracy at 80 % {told(row['accuracy_at_80'])}, "
+            f"gain {told(row['gain_at_80'])}"
         )
     for name in ("rule", "referral"):
-        lines += [f"{name} {key}: {_told(figure)}" for key, figure in content[name].items()]
+        lines += [f"{name} {key}: {told(figure)}" for key, figure in content[name].items()]
+    lines += [
+        f"{kind} strangers: {row['turned_away']} turned away, {row['answered']} answered "
+        f"of {row['pictures']}"
+        for kind, row in content.get("strangers", {}).items()
+    ]
     rejected = content["gate_rejects"].items()
     lines.append(
         "gate turns away: " + ", ".join(f"{c} {s:.3f}" for c, s in rejected if s is not None)

@@ -1,4 +1,4 @@
-"""What a table of visits must hold, and what its errors say."""
+"""What a table of visits must hold, what its errors say, and what is noted about it."""
 
 import re
 from dataclasses import replace
@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dermx.errors import ConfigError, DataError
-from dermx.longitudinal.visits import SHIPPED, TableConfig, notes_on, read_visits
+from dermx.longitudinal.reading import SHIPPED, read_visits
+from dermx.longitudinal.visits import TableConfig, notes_on
 
 HEAD = "patient,day,treatment,severity\n"
 

@@ -1,0 +1,17 @@
+"""`dermx quantize`: a model in 8-bit integers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def quantize(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="New folder; evaluate it as a run.")],
+) -> None:
+    """Make the model a quarter as large, and show what that costs on the validation part."""
+    from dermx.cli.progress import track
+    from dermx.workflow.quantizing import quantize_run
+
+    typer.echo(f"model: {quantize_run(run, out, track=track, say=typer.echo)}")

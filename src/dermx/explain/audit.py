@@ -1,0 +1,307 @@
+"""What does an audit hold, and what does it say in plain words?
+
+The numbers of one model on one part of its pictures, as they were measured; `as_dict` gives each
+with its interval, `findings` the sentences that people read first, met or not.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from dermx.diagnoses import CODES
+from dermx.evaluate.intervals import mean_interval
+from dermx.evaluate.subgroups import Subgroup
+from dermx.explain.faithfulness import Faithful
+from dermx.explain.localisation import Localised, Summary, summarise
+from dermx.explain.painting import PAINTED
+from dermx.explain.sanity import PASSES_BELOW
+from dermx.explain.shortcuts import AS_TAKEN, FIGURES, Called, Shortcut
+
+Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
+Pixels = UInt8[np.ndarray, "h w 3"]
+Located = Mapping[str, Sequence[tuple[str, str, Localised]]]  # map -> diagnosis, lesion, result
+
+OURS: Final = "Grad-CAM"
+MIDDLE: Final = "centred Gaussian"
+BALANCED: Final = "balanced_accuracy_dermoscopic"
+GUESSING: Final = 1 / 7  # balanced accuracy of seven classes
+WANTED_RATIO: Final = 1.5  # of the map's share on the lesion to the lesion's share of the picture
+MEASURES: Final[dict[str, tuple[str, Callable[[Faithful], float], int]]] = {
+    "deletion": ("deletion area, lower is better", lambda one: one.deletion_area, -1),
+    "insertion": ("insertion area, higher is better", lambda one: one.insertion_area, 1),
+    "road": ("ROAD, higher is better", lambda one: one.road, 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curves:
+    """Deletion, insertion and ROAD of several maps on the same pictures."""
+
+    maps: Mapping[str, Sequence[Faithful]]  # per map, one a picture
+    groups: Sequence[str]  # the lesions of the pictures
+
+    def estimate(self, name: str, measure: str) -> Estimate:
+        """Mean over the pictures with its interval."""
+        _, read, _ = MEASURES[measure]
+        return mean_interval(np.array([read(one) for one in self.maps[name]]), self.groups)
+
+    def gain(self, measure: str, rival: str) -> Estimate:
+        """How much better ours is than another map on the same pictures; above 0 is better."""
+        _, read, sign = MEASURES[measure]
+        pairs = zip(self.maps[OURS], self.maps[rival], strict=True)
+        differences = np.array([sign * (read(ours) - read(theirs)) for ours, theirs in pairs])
+        return mean_interval(differences, self.groups)
+
+    def apart(self, measure: str, rival: str) -> bool:
+        """Whether ours is better and the two intervals don't overlap."""
+        sign = MEASURES[measure][2]
+        ours, theirs = self.estimate(OURS, measure), self.estimate(rival, measure)
+        return ours[1] > theirs[2] if sign > 0 else ours[2] < theirs[1]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sanity:
+    """Rank correlations of each picture's map with that of a model that has forgotten."""
+
+    groups: Sequence[str]
+    draws: int
+    stages: Sequence[tuple[float, Float[np.ndarray, " n"]]]  # share of the layers drawn afresh
+    absolute: Float[np.ndarray, " n"]  # mean absolute correlation at the last stage
+    other_picture: Float[np.ndarray, " n"]  # with another picture's map by the trained model
+
+    @property
+    def passes(self) -> bool:
+        """Whether hardly anything of the map is left when all is drawn afresh."""
+        return mean_interval(self.stages[-1][1], self.groups)[2] < PASSES_BELOW
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audit:
+    """All that was measured."""
+
+    title: str
+    facts: Mapping[str, str]
+    seed: int
+    curves: Curves
+    located: Located
+    sanity: Sanity
+    shortcuts: Sequence[Shortcut]
+    acne: Sequence[Called]
+    subgroups: Sequence[Subgroup]
+    examples: Mapping[str, Sequence[Pixels]] = field(default_factory=dict)
+
+
+def by_map(audit: Audit, name: str) -> Summary:
+    """Localisation of one kind of map over all pictures with an outline."""
+    rows = audit.located[name]
+    return summarise([found for _, _, found in rows], [lesion for _, lesion, _ in rows])
+
+
+def by_class(audit: Audit, name: str) -> dict[str, Summary]:
+    """Localisation of one kind of map per diagnosis, in the order of the classes."""
+    rows = audit.located[name]
+    return {
+        code: summarise(
+            [found for of, _, found in rows if of == code], [g for of, g, _ in rows if of == code]
+        )
+        for code in CODES
+        if any(of == code for of, _, _ in rows)
+    }
+
+
+def findings(audit: Audit) -> list[str]:
+    """Say in plain words what was found, met or not."""
+    said = []
+    if audit.located:
+        ours, middle = by_map(audit, OURS), by_map(audit, MIDDLE)
+        said.append(
+            f"The map puts {ours.energy[0]:.0%} of itself on the lesion, which fills "
+            f"{ours.area[0]:.0%} of what the model sees: {_times(ours.ratio)} "
+            f"({'at least' if ours.ratio[0] >= WANTED_RATIO else 'below'} the {WANTED_RATIO} aimed "
+            f"for). A spot in the middle, which knows nothing of the picture, reaches "
+            f"{_times(middle.ratio)}. The map's highest point is on the lesion in "
+            f"{_percent(ours.hit)}, the picture's middle in {_percent(middle.hit)}."
+        )
+    for measure in ("deletion", "insertion"):
+        gain = audit.curves.gain(measure, MIDDLE)
+        apart = audit.curves.apart(measure, MIDDLE)
+        better = "better than" if gain[1] > 0 else "worse than" if gain[2] < 0 else "level with"
+        said.append(
+            f"By {measure} the map is {better} that spot on the same pictures "
+            f"(difference {gain[0]:+.3f}, {gain[1]:+.3f} to {gain[2]:+.3f}); the two intervals "
+            f"{'do not overlap' if apart else 'overlap'}."
+        )
+    last = mean_interval(audit.sanity.stages[-1][1], audit.sanity.groups)
+    absolute = mean_interval(audit.sanity.absolute, audit.sanity.groups)
+    said.append(
+        f"The sanity check {'passes' if audit.sanity.passes else 'FAILS'}: with all weights "
+        f"drawn afresh, the map's rank correlation with itself is {last[0]:.2f} "
+        f"({last[1]:.2f} to {last[2]:.2f}), whatever its sign {absolute[0]:.2f}."
+    )
+    return said + _leant_on(audit.shortcuts) + _acne_sentences(audit.acne)
+
+
+def as_dict(audit: Audit) -> dict[str, Any]:
+    """Return every number with its interval, for programs; an undefined number is null."""
+    curves, sanity = audit.curves, audit.sanity
+    rivals = [name for name in curves.maps if name != OURS]
+    return {
+        "title": audit.title,
+        "seed": audit.seed,
+        "interval": {"level": 0.95, "unit": "lesion or patient"},
+        "findings": findings(audit),
+        "faithfulness": {
+            "lesions": len(curves.groups),
+            "maps": {
+                name: {measure: _estimate(curves.estimate(name, measure)) for measure in MEASURES}
+                for name in curves.maps
+            },
+            "gain": {
+                rival: {
+                    measure: {
+                        **_estimate(curves.gain(measure, rival)),
+                        "intervals_apart": curves.apart(measure, rival),
+                    }
+                    for measure in MEASURES
+                }
+                for rival in rivals
+            },
+        },
+        "localisation": {
+            name: {
+                "all": _summary(by_map(audit, name)),
+                **{code: _summary(one) for code, one in by_class(audit, name).items()},
+            }
+            for name in audit.located
+        },
+        "sanity": {
+            "pictures": len(sanity.groups),
+            "draws": sanity.draws,
+            "passes": sanity.passes,
+            "passes_below": PASSES_BELOW,
+            "stages": [
+                {"share_of_layers": share, **_estimate(mean_interval(found, sanity.groups))}
+                for share, found in sanity.stages
+            ],
+            "absolute": _estimate(mean_interval(sanity.absolute, sanity.groups)),
+            "other_picture": _estimate(mean_interval(sanity.other_picture, sanity.groups)),
+        },
+        "shortcuts": [
+            {
+                "change": row.change,
+                "cases": row.cases,
+                "lesions": row.lesions,
+                **{name: _estimate(row.figures[name]) for name in FIGURES},
+                "drop": {name: _estimate(row.drops[name]) for name in FIGURES},
+                "other_answers": _estimate(row.other_answers),
+                "called_mel": _estimate(row.called_mel),
+            }
+            for row in audit.shortcuts
+        ],
+        "called_acne": [
+            {"kind": row.kind, "pictures": row.pictures, "patients": row.patients}
+            | _estimate(row.share)
+            for row in audit.acne
+        ],
+        "subgroups": [
+            {
+                **{k: v for k, v in row._asdict().items() if isinstance(v, str | int)},
+                "expected": _number(row.expected),
+                **{
+                    name: _estimate(getattr(row, name))
+                    for name in ("accuracy", "gap", "recall_mel")
+                },
+            }
+            for row in audit.subgroups
+        ],
+        "facts": dict(audit.facts),
+    }
+
+
+def _leant_on(rows: Sequence[Shortcut]) -> list[str]:
+    """What is left without the lesion, without the background, and what disturbs."""
+    by_name = {row.change: row for row in rows}
+    said = []
+    for change in ("lesion painted out", "lesion's box painted out", "only the border left"):
+        if change in by_name:
+            value, low, high = by_name[change].figures[BALANCED]
+            above = "above" if low > GUESSING else "not above"
+            said.append(
+                f"With {change}, balanced accuracy is {value:.3f} ({low:.3f} to {high:.3f}), "
+                f"{above} that of guessing, {GUESSING:.3f}."
+            )
+    for change in ("background painted out", "only the lesion's shape left"):
+        if change in by_name:
+            value, low, high = by_name[change].figures[BALANCED]
+            said.append(f"With {change}, it is {value:.3f} ({low:.3f} to {high:.3f}).")
+    drawn = [row for row in rows if row.change not in PAINTED and row.change != AS_TAKEN]
+    for verb, hurt in (("Balanced accuracy falls by", True), ("No clear fall by", False)):
+        chosen = [row for row in drawn if (row.drops[BALANCED][1] > 0) == hurt]
+        chosen.sort(key=lambda row: -row.drops[BALANCED][0])
+        listed = [
+            f"{row.change} ({row.drops[BALANCED][0]:.3f}, {row.drops[BALANCED][1]:.3f} to "
+            f"{row.drops[BALANCED][2]:.3f})"
+            for row in chosen
+        ]
+        if listed:
+            said.append(f"{verb}: {'; '.join(listed)}.")
+    return said
+
+
+def _acne_sentences(rows: Sequence[Called]) -> list[str]:
+    """What makes a picture acne to the model."""
+    shares = {row.kind: row for row in rows}
+    said = []
+    marked, as_taken = (f"dermoscopy, {name}" for name in ("watermark drawn in", AS_TAKEN))
+    if marked in shares:
+        said.append(
+            f"A watermark drawn over dermoscopic pictures turns {_percent(shares[marked].share)} "
+            "of them into acne, a dark rim "
+            f"{_percent(shares['dermoscopy, dark rim drawn in'].share)}; as taken it is "
+            f"{_percent(shares[as_taken].share)}."
+        )
+    if "acne, watermark covered" in shares:
+        said.append(
+            "Of the acne photographs, those called acne: "
+            + "; ".join(
+                f"{row.kind.removeprefix('acne, ')} {_percent(row.share)}"
+                for row in rows
+                if row.kind.startswith("acne, ")
+            )
+            + "."
+        )
+    others = [row for row in rows if not row.kind.startswith(("acne, ", "dermoscopy, "))]
+    if others:
+        pictures = sum(row.pictures for row in others)
+        wrong = sum(row.pictures * row.share[0] for row in others)
+        said.append(
+            f"Of {pictures} photographs of other things, {wrong / pictures:.0%} are called acne."
+        )
+    return said
+
+
+def _times(estimate: Estimate) -> str:
+    return f"{estimate[0]:.2f} times its share ({estimate[1]:.2f} to {estimate[2]:.2f})"
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate[0]:.0%} ({estimate[1]:.0%} to {estimate[2]:.0%})"
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    return dict(zip(("value", "low", "high"), map(_number, estimate), strict=True))
+
+
+def _summary(one: Summary) -> dict[str, Any]:
+    return {"pictures": one.pictures} | {
+        name: _estimate(getattr(one, name))
+        for name in ("hit", "energy", "area", "ratio", "ratio_each")
+    }

@@ -1,0 +1,221 @@
+"""What does a table say? Patient, day, treatment and severity, read from a CSV and checked.
+
+Nothing is repaired silently: what can't be right is an error that names the line and the value.
+"""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dermx.errors import DataError
+from dermx.longitudinal.visits import TableConfig, Visits, missing_days
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHIPPED = Path(__file__).with_name("sim_acne.csv")  # simulated, see `simulate.SHIPPED_STUDY`
+SHIPPED_TABLE = TableConfig(unit="GAGS points", highest=44.0)
+
+
+def read_visits(
+    table: "Path | str | bytes | pd.DataFrame | None" = None,
+    config: TableConfig | None = None,
+) -> Visits:
+    """Read a table of one row per patient and day, and check it.
+
+    Args:
+        table: A CSV file, its bytes, a data frame, or None for the shipped simulated study.
+        config: Names of columns and treatments, range and unit of the severity.
+
+    Raises:
+        DataError: A column is missing; a cell is empty, not a number, not a day or out of range;
+            a patient has a day twice, or too few days on a treatment; there is no baseline,
+            nothing to compare with it, or a treatment that is not expected.
+    """
+    given = TableConfig() if config is None else config
+    if table is None and config is None:
+        given = SHIPPED_TABLE
+    frame = _frame(SHIPPED if table is None else table)
+    columns = [given.patient, given.day, given.treatment, given.severity]
+    if absent := [name for name in columns if name not in frame.columns]:
+        raise DataError(
+            f"no column {', '.join(absent)}; the table has {', '.join(map(str, frame.columns))}. "
+            "Name yours with --patient, --day, --treatment, --severity"
+        )
+    if len(frame) == 0:
+        raise DataError("the table has no row")
+    patient = _names(frame[given.patient], given.patient)
+    treatment = _names(frame[given.treatment], given.treatment)
+    severity = _severities(frame[given.severity], given)
+    names = tuple(sorted(set(patient), key=_natural))
+    number = np.array([names.index(name) for name in patient])
+    day = _days(frame[given.day], number, given.day)
+    _refuse_twice(number, day, names)
+    treatments = _treatments(treatment, day, given)
+    seen = ~np.isnan(severity)
+    order = np.lexsort((day, number))
+    order = order[seen[order]]
+    kinds = np.array([treatments.index(name) for name in treatment])
+    visits = Visits(
+        patients=names,
+        treatments=treatments,
+        patient=number[order],
+        day=day[order],
+        treatment=kinds[order],
+        severity=severity[order],
+        config=given,
+        missing=missing_days(number, day) + int((~seen).sum()),
+    )
+    _refuse_few(visits, np.unique(np.c_[number, kinds], axis=0))
+    return visits
+
+
+def _frame(table: "Path | str | bytes | pd.DataFrame") -> "pd.DataFrame":
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        plain = table.reset_index(drop=True).astype(object)
+        return plain.where(plain.notna(), None)
+    name = "the table" if isinstance(table, bytes) else str(table)
+    source = io.BytesIO(table) if isinstance(table, bytes) else Path(table)
+    try:
+        frame = pd.read_csv(source, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{name} can't be read as CSV in UTF-8: {error}") from error
+    if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
+        raise DataError(f"{name} is separated by semicolons; save it with commas")
+    frame.columns = [str(column).strip() for column in frame.columns]
+    return frame
+
+
+def _names(column: "pd.Series[Any]", what: str) -> list[str]:
+    texts = ["" if _is_empty(cell) else str(cell).strip() for cell in column]
+    if "" in texts:
+        raise DataError(f"row {_row(texts.index(''))}: {what} is empty")
+    return texts
+
+
+def _treatments(
+    names: Sequence[str], day: Int[np.ndarray, " n"], config: TableConfig
+) -> tuple[str, ...]:
+    """Names as configured, or by their earliest day; baseline first."""
+    spelled: dict[str, str] = {}
+    for name in names:
+        if (twin := spelled.setdefault(name.casefold(), name)) != name:
+            raise DataError(
+                f"treatments {twin!r} and {name!r} differ by case only; write them alike"
+            )
+    baseline = spelled.get(config.baseline.casefold())
+    if baseline is None:
+        raise DataError(
+            f"no day of {config.baseline!r}; the treatments are {', '.join(sorted(set(names)))}. "
+            "Name the one to compare with: --baseline"
+        )
+    known = [name.casefold() for name in (config.baseline, *config.treatments)]
+    if config.treatments:
+        for row, name in enumerate(names):
+            if name.casefold() not in known:
+                raise DataError(
+                    f"row {_row(row)}: unknown treatment {name!r}; "
+                    f"known are {', '.join((config.baseline, *config.treatments))}"
+                )
+        others = sorted(spelled.values(), key=lambda name: known.index(name.casefold()))
+    else:
+        earliest = {name: int(d) for d, name in sorted(zip(-day, names, strict=True))}
+        others = sorted(spelled.values(), key=lambda name: (-earliest[name], name))
+    others = [name for name in others if name != baseline]
+    if not others:
+        raise DataError(f"every day is {baseline}: there is no treatment to compare with it")
+    return (baseline, *others)
+
+
+def _severities(column: "pd.Series[Any]", config: TableConfig) -> Float[np.ndarray, " n"]:
+    """Numbers in range; NaN where a cell is empty."""
+    values = np.full(len(column), np.nan)
+    for row, cell in enumerate(column):
+        if _is_empty(cell):
+            continue
+        try:
+            values[row] = float(cell)
+        except ValueError:
+            raise DataError(f"row {_row(row)}: {config.severity} {cell!r} is no number") from None
+        if not config.lowest <= values[row] <= config.highest or math.isinf(values[row]):
+            raise DataError(
+                f"row {_row(row)}: {config.severity} {values[row]:g} is outside "
+                f"{config.lowest:g} to {config.highest:g} {config.unit}; if it is right, "
+                "set the range with --lowest and --highest"
+            )
+    return values
+
+
+def _days(
+    column: "pd.Series[Any]", patient: Int[np.ndarray, " n"], what: str
+) -> Int[np.ndarray, " n"]:
+    """Whole numbers as they are; dates as days since the patient's first, which is day 1."""
+    cells = ["" if _is_empty(cell) else str(cell).strip() for cell in column]
+    if any(re.fullmatch(r"\d{4}-\d\d-\d\d.*", cell) for cell in cells):
+        ordinals = [_date(cell, row, what).toordinal() for row, cell in enumerate(cells)]
+        days = np.array(ordinals)
+        first = np.array([days[patient == i].min() for i in range(patient.max() + 1)])
+        return np.asarray(days - first[patient] + 1)
+    days = np.empty(len(cells), int)
+    for row, cell in enumerate(cells):
+        if not re.fullmatch(r"[+-]?\d+(\.0*)?", cell):
+            raise DataError(
+                f"row {_row(row)}: {what} {cell!r} is neither a whole number of days nor a date "
+                "as 2026-03-31"
+            )
+        days[row] = int(float(cell))
+    return days
+
+
+def _date(cell: str, row: int, what: str) -> date:
+    try:
+        return date.fromisoformat(cell[:10])
+    except ValueError:
+        raise DataError(f"row {_row(row)}: {what} {cell!r} is no date as 2026-03-31") from None
+
+
+def _refuse_twice(
+    patient: Int[np.ndarray, " n"], day: Int[np.ndarray, " n"], names: Sequence[str]
+) -> None:
+    pairs, count = np.unique(np.c_[patient, day], axis=0, return_counts=True)
+    if (count > 1).any():
+        i, d = pairs[count > 1][0]
+        raise DataError(
+            f"{int((count > 1).sum())} days come more than once, first day {d} of patient "
+            f"{names[i]}; keep one row per patient and day"
+        )
+
+
+def _refuse_few(visits: Visits, pairs: Int[np.ndarray, "pairs 2"]) -> None:
+    for i, k in pairs:
+        if (n := visits.counts[i, k]) < visits.config.min_days:
+            raise DataError(
+                f"patient {visits.patients[i]} has {n} days of {visits.treatments[k]} with a "
+                f"severity, fewer than {visits.config.min_days}: leave those rows out, or lower "
+                "--min-days"
+            )
+
+
+def _natural(name: str) -> tuple[tuple[int, str], ...]:
+    """Key that puts P2 before P10."""
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)
+    )
+
+
+def _is_empty(cell: object) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() == ""
+
+
+def _row(index: int) -> int:
+    """Line of the file: the first is the heading."""
+    return index + 2

@@ -1,0 +1,108 @@
+"""Does a model's confidence mean what it says? Every calibration fitted, compared and drawn."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dermx.errors import DataError
+from dermx.model.bundle import load_bundle
+from dermx.preprocess.views import VIEWS
+from dermx.records import Predictions, write_whole
+from dermx.runs import read_parts
+from dermx.trust.calibration import METHODS, fit_calibration, reliability
+from dermx.trust.measure import calibration_figures, dermoscopic
+from dermx.workflow.evaluation import Part, Say, predicted, write_json
+
+if TYPE_CHECKING:
+    from dermx.train.loop import Track
+
+TEMPERATURE: Final = "calibration_temperature.json"
+
+
+def calibrate_run(
+    run: Path,
+    *,
+    on: Part = "test",
+    views: int = VIEWS,
+    fit: Path | None = None,
+    n_boot: int = 1000,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
+    """Fit every calibration on the validation part and compare them on another.
+
+    Writes `calibration_temperature.json` into the run; `calibration.json` and `reliability.png`
+    into `run/evaluation/<on>/`.
+
+    Args:
+        run: Folder written by `train_run`.
+        on: Part that the figures are about; they are about its dermoscopic cases.
+        views: 1, or 8 for means over turns and mirror images.
+        fit: Fit on these predictions instead, e.g. out-of-fold ones.
+        n_boot: Resamples of lesions.
+        track: Shows progress.
+        say: Shows the figures.
+
+    Returns:
+        The reliability diagram.
+    """
+    from dermx.evaluate.figures import png
+    from dermx.trust.figures import reliability_figure
+
+    fitting = fitting_cases(run, fit, views, track, say)
+    scored = dermoscopic(views_of(run, on, views=views, track=track, say=say))
+    folder = run / "evaluation" / on
+    table: dict[str, Any] = {}
+    diagrams = {}
+    for method in METHODS:
+        calibration = fit_calibration(fitting.logits, fitting.labels, method)
+        probs = calibration.probs(scored.logits)
+        right = (probs.argmax(axis=1) == scored.labels).mean()
+        figures = calibration_figures(probs, scored, n_boot=n_boot)
+        table[method] = {"accuracy": float(right), **figures}
+        diagrams[method] = reliability(probs, scored.labels)
+        say(f"{method:<12}" + "  ".join(f"{k} {told(v)}" for k, v in figures.items()))
+        if method == "temperature":
+            content = {
+                "temperature": calibration.temperature,
+                "views": views,
+                "fitted_on": {
+                    "cases": len(fitting.labels),
+                    "file": None if fit is None else fit.name,
+                },
+            }
+            write_json(run / TEMPERATURE, content)
+    content = {"part": on, "cases": len(scored.labels), "views": views, "methods": table}
+    write_json(folder / "calibration.json", content)
+    chosen = {name: diagrams[name] for name in ("none", "temperature", "bias")}
+    errors = {name: table[name]["ece"]["value"] for name in chosen}
+    path = folder / "reliability.png"
+    with write_whole(path) as file:
+        file.write(png(reliability_figure(chosen, errors)))
+    return path
+
+
+def views_of(
+    run: Path, part: Part, *, views: int = VIEWS, track: "Track | None" = None, say: Say = print
+) -> Predictions:
+    """Predict a part of a run with all views, or read what was predicted with the same network."""
+    cases = read_parts(run)[part]
+    if not cases:
+        raise DataError(f"{run} has no {part} part")
+    path = run / "evaluation" / part / ("predictions.npz" if views == 1 else "views.npz")
+    return predicted(load_bundle(run / "bundle"), cases, path, track, say, views)
+
+
+def fitting_cases(
+    run: Path, fit: Path | None, views: int, track: "Track | None", say: Say
+) -> Predictions:
+    """Labelled cases to fit on: the validation part, or those of a file."""
+    said = views_of(run, "val", views=views, track=track, say=say) if fit is None else None
+    said = Predictions.load(fit) if said is None and fit is not None else said
+    assert said is not None
+    return said.select(said.labels >= 0)
+
+
+def told(figure: dict[str, Any]) -> str:
+    """Write a figure with its interval."""
+    value, low, high = (figure[key] for key in ("value", "low", "high"))
+    return "none" if value is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"

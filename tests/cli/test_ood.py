@@ -1,0 +1,166 @@
+"""`dermx ood` on a run made by hand: what it writes, and that the gate is what it says."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="a run's environment names torch")
+
+from dermx.cli.main import main
+from dermx.config import Config
+from dermx.diagnoses import CODES
+from dermx.errors import BundleError
+from dermx.model.bundle import Bundle, write_bundle
+from dermx.records import Case, Predictions
+from dermx.runs import start_run
+from dermx.trust.gate import Gate
+from dermx.trust.gatefit import by_picture
+from dermx.workflow.ood import fitted_gate, load_gate
+from dermx.workflow.strangers import stranger_views
+
+Output = pytest.CaptureFixture[str]
+# The tiny model sees mean colours; its answer is nv, mel, vasc by green, blue, red.
+COLOURS = {"nv": (40, 220, 40), "mel": (40, 40, 220), "vasc": (220, 40, 40), "acne": (60, 60, 60)}
+STRANGE = {
+    "everyday": (250, 120, 20),
+    "clinical/Tinea": (250, 20, 120),
+    "clinical/Zoster": (240, 60, 160),
+}
+
+
+def save(path: Path, colour: tuple[int, ...], rng: np.random.Generator) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shade = np.array(colour) + rng.normal(0, 12, 3)
+    pixels = np.clip(shade + rng.normal(0, 9, (40, 40, 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Bundle, colour_network: bytes
+) -> Path:
+    folder, rng = tmp_path_factory.mktemp("ood"), np.random.default_rng(0)
+    parts: dict[str, list[Case]] = {}
+    for part in ("train", "val", "test"):
+        parts[part] = []
+        for code, colour in COLOURS.items():
+            for i in range(24):
+                path = save(folder / "known" / f"{part}-{code}-{i}.png", colour, rng)
+                group = f"{part}-{code}-{i // 2}"
+                parts[part].append(
+                    Case(image=path.stem, path=path, diagnosis=code, lesion=group, group=group,
+                         source="folder")
+                )  # fmt: skip
+    for name, colour in STRANGE.items():
+        for i in range(12):
+            where = name if name == "everyday" else f"{name}{i % 3}"
+            save(folder / "outliers" / where / f"{i}.png", colour, rng)
+    start_run(folder / "run", parts, Config(), None)
+    bias = np.zeros(len(CODES))
+    bias[CODES.index("acne")] = 0.1  # what has no colour is acne
+    write_bundle(
+        folder / "run" / "bundle", name="tiny", architecture="mean-colours",
+        preprocess=tiny_bundle.preprocess, network_bytes=colour_network,
+        weight=tiny_bundle.weight, bias=bias, figures={}, card="# A model for tests\n",
+    )  # fmt: skip
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def words(run: Path) -> list[str]:
+    return ["ood", str(run), "--outliers", str(run.parent / "outliers"), "--views", "1"]
+
+
+@pytest.fixture(scope="module")
+def done(run: Path, words: list[str]) -> Path:
+    assert main(words) == 0
+    return run
+
+
+def test_threshold_tables_and_figure_are_written(done: Path) -> None:
+    fitted = json.loads((done / "ood_threshold.json").read_text())
+    assert (fitted["threshold"], fitted["acceptance"], fitted["views"]) == (0.0, 0.95, 1)
+    assert set(fitted["log_odds_at_threshold"]) == {"dermoscopy", "clinical photograph"}
+    assert fitted["test"]["nv"]["cases"] == 24
+    with (done / "ood" / "detectors.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["detector"] for row in rows][::2] == [
+        "MSP", "energy", "GEN", "Mahalanobis", "relative Mahalanobis", "kNN", "ViM", "gate",
+    ]  # fmt: skip
+    assert {row["on"] for row in rows} == {"choose", "report"}
+    with Image.open(done / "ood" / "ood.png") as figure:
+        assert figure.width > 1000
+
+
+def test_the_counts_of_the_table_are_the_gates(done: Path, run: Path) -> None:
+    gate = load_gate(run)
+    assert gate is not None
+    seen = stranger_views(run, "report", outliers=run.parent / "outliers", dermnet=None, views=1)
+    met = by_picture(seen.predictions)[0]
+    with (run / "ood" / "strangers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rejected = sum(int(row["rejected"]) for row in rows)
+    assert rejected == gate.rejects(met.features, met.logits).sum()
+    assert sum(int(row["pictures"]) for row in rows) == len(met.images)
+    for row in rows:
+        counts = [int(row[key]) for key in ("rejected", "unsure", "confident")]
+        assert sum(counts) == int(row["pictures"])
+
+
+def test_nothing_of_the_fit_is_reported_on(done: Path, run: Path) -> None:
+    groups = {
+        part: set(Predictions.load(run / "ood" / f"{part}_1.npz").groups)
+        for part in ("fit", "report")
+    }
+    assert groups["fit"]
+    assert not groups["fit"] & groups["report"]
+
+
+def test_the_gate_is_the_one_that_trust_fits(done: Path, run: Path) -> None:
+    known = load_gate(run)
+    assert known is not None
+    again = fitted_gate(run, outliers=run.parent / "outliers", views=1)
+    for name in ("weight", "bias", "offsets", "cautions"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(known, name))
+    assert again.codes == CODES
+
+
+def test_a_second_run_reads_what_was_predicted(
+    done: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network ran again")
+
+    monkeypatch.setattr("dermx.workflow.strangers.forward", refuse)
+    assert main(words) == 0
+    assert "of strangers of the report part" in capsys.readouterr().out
+
+
+def test_a_damaged_or_absent_gate_is_told(done: Path, tmp_path: Path) -> None:
+    assert load_gate(tmp_path) is None
+    shutil.copytree(done / "ood", tmp_path / "ood")
+    (tmp_path / "ood" / "gate.npz").write_bytes(b"PK not a zip")
+    with pytest.raises(BundleError, match="can't read the gate in"):
+        load_gate(tmp_path)
+
+
+def test_a_wrong_share_and_an_empty_folder_are_one_line(
+    run: Path, words: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    assert main([*words, "--acceptance", "1.5"]) == 2
+    assert "must be in (0, 1]" in capsys.readouterr().err
+    assert main(["ood", str(run), "--outliers", str(tmp_path), "--views", "1"]) == 2
+    assert capsys.readouterr().err.startswith("error: no picture in")
+
+
+def test_the_gate_knows_its_colours(done: Path, run: Path) -> None:
+    gate: Gate | None = load_gate(run)
+    assert gate is not None
+    test = Predictions.load(run / "evaluation" / "test" / "predictions.npz")
+    assert gate.rejects(test.features, test.logits).mean() < 0.35

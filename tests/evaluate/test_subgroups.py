@@ -1,0 +1,100 @@
+"""Figures by sex, age and site, worked by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermx.diagnoses import CODES
+from dermx.errors import InputError
+from dermx.evaluate.subgroups import Subgroup, age_band, by_subgroup
+from dermx.records import Case, Predictions
+
+
+def case(i: int, sex: str | None, age: float | None, site: str | None) -> Case:
+    return Case(
+        image=f"p{i}", path=Path(f"p{i}.jpg"), diagnosis="nv", lesion=f"l{i}", group=f"l{i}",
+        source="ham10000", age=age, sex=sex, site=site,
+    )  # fmt: skip
+
+
+CASES = [
+    case(0, "female", 20, "back"),
+    case(1, "female", 44, "back"),
+    case(2, "female", 45, "face"),
+    case(3, "male", 80, "back"),
+    case(4, "male", 80, "face"),
+    case(5, None, None, None),
+]
+TRUTH = ["nv", "nv", "mel", "mel", "nv", "nv"]
+ANSWERED = ["nv", "nv", "mel", "nv", "nv", "mel"]
+
+
+@pytest.fixture
+def predictions() -> Predictions:
+    logits = np.eye(len(CODES), dtype=np.float32)[[CODES.index(code) for code in ANSWERED]]
+    return Predictions(
+        images=[c.image for c in CASES],
+        groups=[c.group for c in CASES],
+        labels=np.array([CODES.index(code) for code in TRUTH]),
+        logits=logits,
+        features=np.zeros((6, 1), np.float32),
+    )
+
+
+def found(predictions: Predictions) -> dict[tuple[str, str], Subgroup]:
+    rows = by_subgroup(predictions, CASES, n_boot=100)
+    return {(row.attribute, row.value): row for row in rows}
+
+
+def test_figures_by_hand(predictions: Predictions) -> None:
+    """Three of four naevi are found, one of two melanomas."""
+    female, male = (found(predictions)["sex", sex] for sex in ("female", "male"))
+    assert (female.cases, female.lesions, female.melanomas) == (3, 3, 1)
+    assert female.accuracy[0] == 1
+    assert female.expected == pytest.approx((0.75 + 0.75 + 0.5) / 3)
+    assert female.gap[0] == pytest.approx(1 - female.expected)
+    assert female.recall_mel == (1, 1, 1)
+    assert male.accuracy[0] == 0.5
+    assert male.expected == pytest.approx((0.5 + 0.75) / 2)
+    assert male.recall_mel[0] == 0
+
+
+def test_every_attribute_holds_every_case_once_and_gaps_cancel(predictions: Predictions) -> None:
+    rows = found(predictions)
+    for attribute in ("sex", "age", "site"):
+        of_it = [row for (name, _), row in rows.items() if name == attribute]
+        assert sum(row.cases for row in of_it) == len(CASES)
+        assert sum(row.cases * row.gap[0] for row in of_it) == pytest.approx(0)
+
+
+def test_the_order_is_by_age_and_by_size_with_the_unknown_last(predictions: Predictions) -> None:
+    names = list(found(predictions))
+    assert names == [
+        ("sex", "female"), ("sex", "male"), ("sex", "not known"),
+        ("age", "under 30"), ("age", "30 to 44"), ("age", "45 to 59"), ("age", "75 and over"),
+        ("age", "not known"), ("site", "back"), ("site", "face"), ("site", "not known"),
+    ]  # fmt: skip
+
+
+def test_a_group_without_melanoma_has_no_recall(predictions: Predictions) -> None:
+    assert np.isnan(found(predictions)["age", "under 30"].recall_mel).all()
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        (0, "under 30"),
+        (29.5, "under 30"),
+        (30, "30 to 44"),
+        (75, "75 and over"),
+        (120, "75 and over"),
+    ],
+)
+def test_bands_hold_their_lower_end(age: float, band: str) -> None:
+    assert age_band(age) == band
+
+
+def test_a_case_that_is_not_in_the_table_is_refused(predictions: Predictions) -> None:
+    with pytest.raises(InputError, match="2 predicted cases are not in the table, first p4"):
+        by_subgroup(predictions, CASES[:4])

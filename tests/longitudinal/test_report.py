@@ -1,0 +1,127 @@
+"""What is written: the same numbers in table, Markdown and page, and nothing from outside."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dermx.errors import InputError
+from dermx.longitudinal import figures
+from dermx.longitudinal.effects import ModelConfig
+from dermx.longitudinal.power import PowerCell
+from dermx.longitudinal.reading import read_visits
+from dermx.longitudinal.report import (
+    as_page,
+    effects_csv,
+    effects_markdown,
+    method,
+    patients_csv,
+    write_study,
+)
+from dermx.longitudinal.study import TreatmentStudy, Variant, signed, study_of
+
+
+@pytest.fixture(scope="module")
+def shipped() -> TreatmentStudy:
+    return study_of(read_visits())
+
+
+def test_every_file_is_written_and_the_page_needs_no_other(
+    shipped: TreatmentStudy, tmp_path: Path
+) -> None:
+    cells = [
+        PowerCell(patients=n, days=d, effect=-2, power=n * d / 400, low=0.1, high=0.9, studies=20)
+        for n in (5, 10) for d in (7, 14)
+    ]  # fmt: skip
+    page = write_study(tmp_path, shipped, title="Cream & <pills>", cells=cells)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "report.html", "effects.csv", "effects.md", "patients.csv", "study.json", "power.csv",
+        "trajectories.png", "distributions.png", "effects.png", "diagnostics.png", "power.png",
+    }  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    assert "<title>Cream &amp; &lt;pills&gt;</title>" in text
+    assert not re.search(r"https?://|<script", text)
+    assert text.count("data:image/png;base64,") == 5
+    assert "not a medical device" in text
+    for name in names:
+        if name.endswith(".png"):
+            assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_table_markdown_and_page_show_the_same_numbers(shipped: TreatmentStudy) -> None:
+    rows = list(csv.DictReader(io.StringIO(effects_csv(shipped))))
+    markdown, page = effects_markdown(shipped), as_page(shipped, {}, title="t", facts={})
+    assert len(rows) == 3 * (1 + len(shipped.variants))
+    for row, effect in zip(rows, shipped.effects, strict=False):
+        assert float(row["estimate"]) == pytest.approx(effect.estimate, rel=1e-5)
+        interval = f"{signed(effect.low)} to {signed(effect.high)}"
+        assert f"| {effect.name} | {signed(effect.estimate)} | {interval} |" in markdown
+        assert interval in page
+    for sentence in (*shipped.sentences, *shipped.notes):
+        assert f"- {sentence}" in markdown
+
+
+def test_each_patient_has_a_row_with_a_sentence(shipped: TreatmentStudy) -> None:
+    rows = list(csv.DictReader(io.StringIO(patients_csv(shipped.patients))))
+    assert [row["sentence"] for row in rows] == [own.sentence for own in shipped.patients]
+    assert list(csv.DictReader(io.StringIO(patients_csv([])))) == []
+
+
+def test_a_model_that_was_not_fitted_stands_in_its_row_with_the_reason(
+    shipped: TreatmentStudy,
+) -> None:
+    failed = Variant(name="slopes", config=ModelConfig(), effects=(), reason="they disagree")
+    text = effects_markdown(replace(shipped, variants=(failed,)))
+    assert "| slopes | not fitted: they disagree |  |  |" in text
+
+
+def test_the_method_names_what_was_done() -> None:
+    study = study_of(
+        read_visits(), ModelConfig(random="day", trend=True, skip_days=3, errors="bootstrap")
+    )
+    assert method(study) == (
+        "linear mixed model by REML, random intercept and slope over days per patient, straight "
+        "trend over days, first 3 days after a change left out; standard errors: studentised "
+        "bootstrap of patients, 1999 draws; p values adjusted by Holm over 3 comparisons"
+    )
+
+
+def test_two_patients_have_a_page_without_averages(tmp_path: Path) -> None:
+    visits = read_visits()
+    two = replace(visits.select(visits.patient < 2), patients=visits.patients[:2])
+    study = study_of(two)
+    text = write_study(tmp_path, study, title="Two").read_text(encoding="utf-8")
+    assert "2 of at least 3 patients" in text
+    assert not (tmp_path / "effects.csv").exists()
+    assert (tmp_path / "trajectories.png").exists()
+    with pytest.raises(InputError, match="no average effect to draw"):
+        figures.forest(study)
+    with pytest.raises(InputError, match="no model to diagnose"):
+        figures.diagnostics(study)
+
+
+def test_the_same_study_gives_the_same_picture(shipped: TreatmentStudy) -> None:
+    one, other = (figures.png(figures.forest(shipped), dpi=50) for _ in range(2))
+    assert one == other
+
+
+def test_every_patient_has_a_panel_with_all_its_days(shipped: TreatmentStudy) -> None:
+    panels = figures.trajectories(shipped).axes
+    assert [axes.get_title(loc="left") for axes in panels] == list(shipped.visits.patients)
+    for i, axes in enumerate(panels):
+        drawn = sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == ".")
+        assert drawn == (shipped.visits.patient == i).sum()
+
+
+def test_the_forest_s_axis_says_unit_and_which_way_is_better(shipped: TreatmentStudy) -> None:
+    label = figures.forest(shipped).axes[0].get_xlabel()
+    assert label == "difference of mean severity (GAGS points)     ← better  |  worse →"
+
+
+def test_no_design_is_no_picture() -> None:
+    with pytest.raises(InputError, match="no power to draw"):
+        figures.power([], "points")

@@ -1,0 +1,72 @@
+import numpy as np
+import onnxruntime
+import pytest
+
+torch = pytest.importorskip("torch", reason="exporting needs dermx[train]")
+
+from dermx.errors import InputError  # noqa: E402
+from dermx.model.quantize import quantize  # noqa: E402
+from dermx.train.export import to_onnx  # noqa: E402
+from dermx.train.network import build_network  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def network() -> bytes:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    return to_onnx(build_network("mobilenetv2_035", 8, pretrained=False), 64)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(40, 3, 64, 64)).astype(np.float32)
+
+
+def features(network: bytes, inputs: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+    feature_map, means = session.run(["map", "features"], {"pixels": inputs})
+    np.testing.assert_allclose(means, feature_map.mean((2, 3)), atol=1e-5)
+    return means
+
+
+def weight_types(network: bytes) -> list[int]:
+    """Types of the convolutions' weights, in their order."""
+    import onnx
+
+    graph = onnx.load_model_from_string(network).graph
+    stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    behind = {node.output[0]: node.input[0] for node in graph.node if "Dequant" in node.op_type}
+    return [
+        stored[behind.get(node.input[1], node.input[1])]
+        for node in graph.node
+        if node.op_type == "Conv"
+    ]
+
+
+def test_the_small_network_answers_nearly_alike(network: bytes, inputs: np.ndarray) -> None:
+    small = quantize(network, inputs)
+    before, after = features(network, inputs), features(small, inputs)
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.98
+    assert len(small) < 0.5 * len(network)
+
+
+def test_all_but_the_first_convolutions_are_8_bit(network: bytes, inputs: np.ndarray) -> None:
+    from onnx import TensorProto
+
+    types = weight_types(quantize(network, inputs[:20], float_layers=3))
+    assert types[:3] == [TensorProto.FLOAT] * 3
+    assert set(types[3:]) == {TensorProto.INT8}
+
+
+def test_leaving_more_in_floating_point_is_nearer(network: bytes, inputs: np.ndarray) -> None:
+    before = features(network, inputs)
+    error = [
+        np.abs(features(quantize(network, inputs, float_layers=n), inputs) - before).mean()
+        for n in (0, 20, 99)
+    ]
+    assert error[0] > error[1] > error[2]
+
+
+def test_without_pictures_nothing_is_quantised(network: bytes) -> None:
+    with pytest.raises(InputError, match="needs pictures to measure activations on"):
+        quantize(network, np.zeros((0, 3, 64, 64), np.float32))
