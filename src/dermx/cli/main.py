@@ -17,7 +17,7 @@ import typer
 
 from dermx import __version__
 from dermx.cli import ood as ood_commands
-from dermx.cli import training
+from dermx.cli import page, training
 from dermx.cli import trust as trust_commands
 from dermx.cli.explain import audit, explain
 from dermx.cli.longitudinal import longitudinal
@@ -106,6 +106,7 @@ def predict(
 
 
 for command in (  # in the order of the help
+    page.app,
     training.train,
     training.evaluate,
     training.crossval,
