@@ -20,7 +20,7 @@ AppTest = pytest.importorskip("streamlit.testing.v1").AppTest
 @pytest.fixture
 def page(config: PageConfig) -> Iterator[Any]:
     """The page on the drawn-up model, without a visitor's picture."""
-    yield AppTest.from_file(str(PAGE), default_timeout=30).run()
+    yield AppTest.from_file(str(PAGE), default_timeout=120).run()
     lesion.opened_model.clear()
 
 
@@ -197,7 +197,7 @@ def test_the_page_about_the_model_shows_the_card_that_came_with_it(config: PageC
 
         about.show()
 
-    page = AppTest.from_function(run, default_timeout=30).run()
+    page = AppTest.from_function(run, default_timeout=120).run()
     assert not page.exception
     card = (lesion.opened_model(config.model).bundle.folder / "card.md").read_text()
     assert (

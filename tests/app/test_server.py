@@ -141,7 +141,7 @@ def test_statistics_and_greetings_are_off_and_the_limit_is_ours() -> None:
     )
     environment = {**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "true"}
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=180
     )
     assert done.stdout.split() == ["False", "True", "7", "none", "skin"], done.stderr
 
@@ -176,7 +176,7 @@ def test_the_address_can_be_typed_into_a_browser(host: str, path: str, url: str)
 def test_check_answers_and_ends(tiny_bundle: Bundle, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "dermx.cli.main", "app", "--port", "0", "--check"]
     done = subprocess.run(
-        [*words, "--model", str(tiny_bundle.folder)], capture_output=True, text=True, timeout=60
+        [*words, "--model", str(tiny_bundle.folder)], capture_output=True, text=True, timeout=180
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].startswith("dermx page with tiny: http://127.0.0.1:")

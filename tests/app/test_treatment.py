@@ -20,7 +20,7 @@ def page() -> Any:
 
         treatment.show()
 
-    return AppTest.from_function(run, default_timeout=60).run()
+    return AppTest.from_function(run, default_timeout=120).run()
 
 
 def html(page: Any) -> str:
@@ -143,6 +143,6 @@ def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.Mon
 
         treatment.show()
 
-    page = AppTest.from_function(run, default_timeout=30).run()
+    page = AppTest.from_function(run, default_timeout=120).run()
     assert "pip install &quot;dermx[stats]&quot;" in html(page)
     assert not page.file_uploader
