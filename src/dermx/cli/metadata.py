@@ -1,22 +1,16 @@
 """`dermx metadata`: what age, sex and site add to the picture."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Scored(StrEnum):
-    """Which of a run's own pictures are scored."""
-
-    val = "val"
-    test = "test"
+from dermx.cli.explain import Part
 
 
 def metadata(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
-    on: Annotated[Scored, typer.Option(help="Part of the run's own pictures.")] = Scored.test,
+    on: Annotated[Part, typer.Option(help="Part of the run's own pictures.")] = Part.test,
     predictions: Annotated[
         Path | None,
         typer.Option(
