@@ -46,6 +46,7 @@ class PreprocessConfig:
     hair_removal: bool = False  # black-hat and inpainting first
     lesion_crop: bool = False  # cut to the bounding box of the segmented lesion
     lesion_margin: float = 0.2  # of the box's side, added on each side
+    colour_constancy: bool = False  # make the estimated light of the square one set grey
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # per RGB channel, of ImageNet
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -126,6 +127,7 @@ class TrainConfig:
     cutmix: float = 0.0  # the same for the share of the pasted box; 0: no CutMix
     mix_share: float = 1.0  # of the batches, where mixup or CutMix is on
     head_epochs: int = 0  # first epochs, of all, in which only the linear layer learns
+    frozen_layers: int = 0  # first layers, of the few that timm counts, that stay as given
     layer_decay: float = 1.0  # learning rate of a block relative to the one after it
     sampler: Literal["share", "power"] = "share"  # by `oversample`, or by `sample_power`
     oversample: float = 0.35  # 0: natural class counts; 1: every class as often as the largest
@@ -156,6 +158,7 @@ class TrainConfig:
             "clip_norm",
             "samples_per_epoch",
             "seed",
+            "frozen_layers",
             "focal_gamma",
             "inverse_power",
             "adjust_tau",

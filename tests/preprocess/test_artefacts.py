@@ -7,14 +7,18 @@ from hypothesis import strategies as st
 
 from dermx.data.phantom import draw_phantom
 from dermx.preprocess.artefacts import (
+    GREY,
+    MOST_GAIN,
     Field,
     Strand,
     bent,
     blurred,
     contrasted,
     erased,
+    estimated_light,
     field_light,
     grey_gains,
+    in_grey_light,
     lit,
     noisy,
     recompressed,
@@ -128,6 +132,17 @@ def test_the_gains_of_an_evenly_tinted_picture_by_hand() -> None:
 def test_grey_needs_no_gain_and_black_is_no_error() -> None:
     np.testing.assert_allclose(grey_gains(flat(90)), 1)
     np.testing.assert_allclose(grey_gains(flat(0)), 1)
+
+
+def test_in_grey_light_the_estimated_light_is_the_set_grey() -> None:
+    """By hand: one colour is its own light, so all of it becomes that grey."""
+    assert set(in_grey_light(flat((200, 150, 100))).ravel()) == {round(GREY * 255)}
+    np.testing.assert_allclose(estimated_light(in_grey_light(lesion())), GREY, atol=0.01)
+
+
+def test_what_is_nearly_black_is_not_blown_up() -> None:
+    assert in_grey_light(flat(0)).max() == 0
+    assert in_grey_light(flat(5)).max() == 5 * MOST_GAIN
 
 
 @given(st.tuples(*[st.floats(0.5, 1.0)] * 3))

@@ -9,6 +9,7 @@ from PIL import Image
 from dermx.config import PreprocessConfig
 from dermx.data.phantom import draw_phantom
 from dermx.preprocess import pipeline
+from dermx.preprocess.artefacts import tinted
 from dermx.preprocess.pipeline import clean, prepare, resize, shorter_side_to, square
 from dermx.records import View
 
@@ -142,6 +143,20 @@ def test_prepare_is_clean_then_square(hair: bool, crop: bool) -> None:
     np.testing.assert_array_equal(picture, before)  # what was given is not written to
     assert outer.left <= view.left <= view.left + view.width <= outer.left + outer.width + 1e-9
     assert outer.top <= view.top <= view.top + view.height <= outer.top + outer.height + 1e-9
+
+
+def test_with_colour_constancy_the_colour_and_strength_of_the_light_matter_little() -> None:
+    plain = PreprocessConfig(image_size=64)
+    constant = PreprocessConfig(image_size=64, colour_constancy=True)
+    picture = draw_phantom(33, diagnosis="nv", size=(150, 200)).picture // 2 + 40
+
+    def moved(gains: tuple[float, float, float], spec: PreprocessConfig) -> float:
+        change = prepare(tinted(picture, gains), spec)[0].astype(float) - prepare(picture, spec)[0]
+        return float(np.abs(change).mean())
+
+    for gains in ((0.8, 1.0, 1.2), (0.7, 0.7, 0.7), (1.1, 0.9, 1.0)):
+        assert moved(gains, constant) < 1.5  # of 255: what rounding and clipping leave
+        assert moved(gains, plain) > 5
 
 
 def test_what_the_model_saw_is_pasted_back_onto_it() -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dermx.config import AugmentConfig, Config
+from dermx.config import AugmentConfig, Config, PreprocessConfig
+from dermx.preprocess.artefacts import in_grey_light
 from dermx.train.dataset import Draw, EpochBatches, TrainSet, make_loader
 from dermx.train.loop import Pictures
 
@@ -53,7 +54,8 @@ def test_an_item_depends_on_seed_epoch_and_position_only(
     train = task[0]
 
     def item(seed: int, draw: Draw) -> torch.Tensor:
-        made = TrainSet(train.cache, train.labels, AugmentConfig(), size=32, seed=seed)
+        spec = PreprocessConfig(image_size=32)
+        made = TrainSet(train.cache, train.labels, AugmentConfig(), spec=spec, seed=seed)
         return made[draw][0]
 
     first = item(0, Draw(2, 5, 7))
@@ -62,11 +64,24 @@ def test_an_item_depends_on_seed_epoch_and_position_only(
     assert not any(torch.equal(first, other) for other in others)
 
 
+def test_colour_constancy_comes_after_what_was_drawn(task: tuple[Pictures, Pictures]) -> None:
+    train, cast = task[0], AugmentConfig(colour_cast=0.5)
+
+    def item(constancy: bool) -> np.ndarray:
+        spec = PreprocessConfig(image_size=32, colour_constancy=constancy)
+        return TrainSet(train.cache, train.labels, cast, spec=spec, seed=0)[Draw(2, 5, 7)][
+            0
+        ].numpy()
+
+    np.testing.assert_array_equal(item(True), in_grey_light(item(False)))
+    assert not np.array_equal(item(True), item(False))
+
+
 def test_a_loader_gives_uint8_pictures_and_leaves_the_global_generator_alone(
     tmp_path: Path, config: Config, make_pictures: Callable[[Path, int, int, int], Pictures]
 ) -> None:
     train = make_pictures(tmp_path, 32, 40, 0)
-    dataset = TrainSet(train.cache, train.labels, config.augment, size=32, seed=0)
+    dataset = TrainSet(train.cache, train.labels, config.augment, spec=config.preprocess, seed=0)
     batches = EpochBatches(train.labels, config.train)
     torch.manual_seed(1)
     expected = torch.rand(3)

@@ -90,8 +90,8 @@ def test_killed_and_resumed_gives_the_same_weights_bit_for_bit(
 
 EVERYTHING: dict[str, Any] = {
     "loss": "focal+effective+adjusted", "sampler": "power", "mixup": 0.4, "cutmix": 1.0,
-    "mix_share": 0.7, "head_epochs": 1, "layer_decay": 0.8, "curriculum": "scores.csv",
-    "curriculum_epochs": 2, "teacher": "predictions.npz",
+    "mix_share": 0.7, "head_epochs": 1, "layer_decay": 0.8, "frozen_layers": 2,
+    "curriculum": "scores.csv", "curriculum_epochs": 2, "teacher": "predictions.npz",
 }  # fmt: skip
 
 
@@ -140,6 +140,7 @@ def test_in_the_first_stage_the_network_but_for_its_linear_layer_stays(
         {"sampler": "power"},
         {"layer_decay": 0.5},
         {"head_epochs": 1},
+        {"frozen_layers": 2},
     ],
 )
 def test_each_option_changes_what_is_learnt(

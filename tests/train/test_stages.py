@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from dermx.config import TrainConfig
+from dermx.errors import ConfigError
 from dermx.train.network import build_network, linear_head
 from dermx.train.schedule import learning_rate_at
 from dermx.train.stages import parameter_groups, staged_rate, start_stage
@@ -59,6 +60,22 @@ def test_at_first_only_the_linear_layer_moves_then_all(network: nn.Module) -> No
     start_stage(network.train(), head_only=False)
     assert {"conv_stem.weight", "bn1.running_mean", "classifier.bias"} <= moved()
     assert linear_head(network).training
+
+
+def test_the_first_layers_keep_what_they_were_given(network: nn.Module) -> None:
+    """Their weights have no gradient, their batch normalisation counts nothing."""
+    start_stage(network.train(), head_only=False, frozen_layers=2)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    optimizer = torch.optim.AdamW(parameter_groups(network, TrainConfig()), lr=0.1)
+    network(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    optimizer.step()
+    same = {k for k, v in network.state_dict().items() if torch.equal(v, before[k])}
+    assert same == {k for k in before if k.startswith(("conv_stem.", "bn1.", "blocks.0."))}
+
+
+def test_a_network_can_not_keep_all_its_layers(network: nn.Module) -> None:
+    with pytest.raises(ConfigError, match=r"frozen_layers must be below 7, the network's layers"):
+        start_stage(network, head_only=False, frozen_layers=7)
 
 
 def test_each_stage_has_a_warm_up_and_a_descent_of_its_own() -> None:

@@ -16,6 +16,8 @@ from jaxtyping import Float32, Float64, UInt8
 Pixels = UInt8[np.ndarray, "h w 3"]
 Plane = Float32[np.ndarray, "h w"]
 
+GREY = 0.66  # of white: what the estimated light of HAM10000's training part is on average
+MOST_GAIN = 4.0
 NORM = 6  # of shades of grey: between the mean (1) and the brightest pixel (infinity)
 GRAIN = 640  # pixels, side of the sheet of noise
 FINE = 4  # hair is drawn this much larger, then averaged: smooth edges, widths in quarter pixels
@@ -112,19 +114,34 @@ def field_light(height: int, width: int, field: Field) -> Plane:
     return np.asarray(field.rest + (1 - field.rest) * inside, np.float32)
 
 
-def grey_gains(picture: Pixels) -> Float64[np.ndarray, " 3"]:
-    """Gains that make the picture's estimated light grey, as colour constancy does.
+def estimated_light(picture: Pixels) -> Float64[np.ndarray, " 3"]:
+    """Estimate the colour of the light, per RGB channel, 0 to 1: shades of grey with the 6-norm.
 
-    Returns:
-        Per RGB channel, all 1 where the light is grey already; their mean inverse is 1.
-
-    Source: shades of grey with the 6-norm, Finlayson and Trezzi 2004; for dermoscopy Barata et
-    al. 2015, doi:10.1109/JBHI.2014.2336473.
+    Source: Finlayson and Trezzi 2004; for dermoscopy Barata et al. 2015,
+    doi:10.1109/JBHI.2014.2336473.
     """
     step = max(1, min(picture.shape[:2]) // 40)  # two thousand pixels tell as much as all
     values = picture[::step, ::step].reshape(-1, 3).astype(np.float64) / 255
     light = np.maximum(((values**2) ** (NORM // 2)).mean(axis=0), 1e-12) ** (1 / NORM)
+    return np.asarray(light)
+
+
+def grey_gains(picture: Pixels) -> Float64[np.ndarray, " 3"]:
+    """Gains that make the picture's estimated light grey and leave its brightness.
+
+    Returns:
+        Per RGB channel, all 1 where the light is grey already; their mean inverse is 1.
+    """
+    light = estimated_light(picture)
     return np.asarray(light.mean() / light)
+
+
+def in_grey_light(picture: Pixels) -> Pixels:
+    """Take out the light's colour and strength: afterwards the estimated light is `GREY`.
+
+    What is nearly black stays nearly black: no gain is above `MOST_GAIN`.
+    """
+    return tinted(picture, np.minimum(GREY / estimated_light(picture), MOST_GAIN).tolist())
 
 
 def with_strands(

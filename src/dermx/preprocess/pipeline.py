@@ -1,8 +1,9 @@
 """From an upright RGB picture to a model's input: the one recipe that every door uses.
 
 A `PreprocessConfig` travels with the model, so inference can't differ from training. Two steps:
-`clean` (optional hair removal and lesion crop, on the whole picture) and `square` (the geometry).
-Training varies the geometry between the two; everything else runs `prepare`, which is both.
+`clean` (optional hair removal and lesion crop, on the whole picture) and `square` (the geometry),
+then `relit` (optional colour constancy, on the square). Training varies the picture in place of
+`square`; everything else runs `prepare`, which is all three.
 """
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dermx.config import PreprocessConfig
+from dermx.preprocess.artefacts import in_grey_light
 from dermx.preprocess.hair import remove_hair
 from dermx.preprocess.lesion import lesion_box
 from dermx.records import View
@@ -64,12 +66,17 @@ def prepare(
     """Run the whole recipe but the normalisation, which `normalize` does for a batch."""
     cleaned, outer = clean(picture, spec)
     pixels, inner = square(cleaned, spec.image_size, spec.crop_fraction)
-    return pixels, View(
+    return relit(pixels, spec), View(
         left=outer.left + inner.left * outer.width,
         top=outer.top + inner.top * outer.height,
         width=inner.width * outer.width,
         height=inner.height * outer.height,
     )
+
+
+def relit(pixels: Pixels, spec: PreprocessConfig) -> Pixels:
+    """Apply colour constancy, where the spec asks for it: the last step, in training as well."""
+    return in_grey_light(pixels) if spec.colour_constancy else pixels
 
 
 def shorter_side_to(picture: Pixels, side: int) -> Pixels:

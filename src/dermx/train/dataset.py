@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dermx.config import AugmentConfig, TrainConfig
+from dermx.config import AugmentConfig, PreprocessConfig, TrainConfig
+from dermx.preprocess.pipeline import relit
 from dermx.train.augment import apply_change, draw_change
 from dermx.train.cache import PixelCache
 from dermx.train.sampling import curriculum_share, draw_epoch, easiest, epoch_counts
@@ -36,11 +37,11 @@ class TrainSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         labels: Int[np.ndarray, " n"],
         augment: AugmentConfig,
         *,
-        size: int,
+        spec: PreprocessConfig,
         seed: int,
     ) -> None:
         self.cache, self.labels, self.augment = cache, labels, augment
-        self.size, self.seed = size, seed
+        self.spec, self.seed = spec, seed
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +49,8 @@ class TrainSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, draw: Draw) -> tuple[UInt8[torch.Tensor, "s s 3"], Int[torch.Tensor, ""]]:
         rng = np.random.default_rng([self.seed, 1, draw.epoch, draw.position])
         change = draw_change(self.augment, rng)
-        pixels = apply_change(self.cache[draw.picture], change, self.size)
+        changed = apply_change(self.cache[draw.picture], change, self.spec.image_size)
+        pixels = relit(changed, self.spec)
         return torch.from_numpy(pixels), torch.tensor(self.labels[draw.picture])
 
 

@@ -101,7 +101,8 @@ def fit(
     settings = config.train
     check_guide(train, settings, n_classes)
     digest = train.guide.digest(digest)
-    accelerator = make_accelerator(settings.precision, staged=settings.head_epochs > 0)
+    staged = settings.head_epochs > 0 or settings.frozen_layers > 0
+    accelerator = make_accelerator(settings.precision, staged=staged)
     device, world = accelerator.device, accelerator.num_processes
     if settings.batch_size % world:
         raise ConfigError(f"batch size {settings.batch_size} can't be split over {world} processes")
@@ -130,7 +131,7 @@ def fit(
             train.cache,
             train.labels,
             config.augment,
-            size=config.preprocess.image_size,
+            spec=config.preprocess,
             seed=settings.seed,
         ),
         batches,
@@ -159,7 +160,9 @@ def fit(
         # What the loader brings, needed only to look a teacher's answers up.
         order = [[d.picture for d in batch] for batch in batches] if teacher is not None else []
         model.train()
-        start_stage(network, head_only=epoch < settings.head_epochs)
+        start_stage(
+            network, head_only=epoch < settings.head_epochs, frozen_layers=settings.frozen_layers
+        )
         losses = torch.zeros(per_epoch, device=device)
         started = time.perf_counter()
         what = f"epoch {epoch + 1}/{settings.epochs}"
