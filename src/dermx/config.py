@@ -88,6 +88,8 @@ class AugmentConfig:
     noise: float = 0.0
     jpeg: float = 0.0
     erasing: float = 0.0  # a rectangle filled with the mean colour
+    lettering: float = 0.0  # share of pictures with letters over them, as a watermark has
+    grey: float = 0.0  # share of pictures without colour
 
     def __post_init__(self) -> None:
         _check_numbers("augment", self)
@@ -100,6 +102,7 @@ class AugmentConfig:
         _check("augment", "max_area", self.max_area, 1 <= self.max_area <= 4, "from 1 to 4")
         _check("augment", "gamma", self.gamma, 0 <= self.gamma <= 1, "from 0 to 1")
         shares = ("colour_constancy", "hair", "vignette", "blur", "noise", "jpeg", "erasing")
+        shares += ("lettering", "grey")
         for name in shares:
             value = getattr(self, name)
             _check("augment", name, value, 0 <= value <= 1, "from 0 to 1")

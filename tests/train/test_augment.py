@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dermx.config import AugmentConfig
-from dermx.preprocess.artefacts import Field, Strand, grey_gains
+from dermx.preprocess.artefacts import Field, Lettering, Strand, grey_gains, lettered
 from dermx.preprocess.pipeline import square
 from dermx.train.augment import Change, apply_change, draw_change
 
@@ -118,6 +118,8 @@ NEW: dict[str, tuple[float, str]] = {  # setting: a value of it, and what it dra
     "noise": (1.0, "noise"),
     "jpeg": (1.0, "jpeg"),
     "erasing": (1.0, "erased"),
+    "lettering": (1.0, "lettering"),
+    "grey": (1.0, "colourless"),
 }
 
 
@@ -166,7 +168,7 @@ def tinted_noise(height: int = 80, width: int = 100) -> np.ndarray:
     return (noise(height, width) * np.array([0.9, 0.7, 0.6])).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", ["hair", "vignette", "blur", "noise", "jpeg", "erasing"])
+@pytest.mark.parametrize("name", [*list(NEW)[3:]])
 def test_a_share_is_the_share_of_pictures(name: str) -> None:
     drawn = NEW[name][1]
     changes = draws(AugmentConfig(**{name: 0.3}), 600)
@@ -223,3 +225,42 @@ def test_light_that_grows_to_the_right_brightens_the_right() -> None:
     row = apply_change(picture, Change(slope=(0.5, 0.0)), 64)[32, :, 0]
     assert (np.diff(row.astype(int)) >= 0).all()
     assert (row[0], row[-1]) == (51, 149)
+
+
+def test_letters_lie_over_the_light_and_are_as_blurred_as_the_picture() -> None:
+    picture = np.full((64, 64, 3), 100, np.uint8)
+    line = Lettering(text="HHH", font=0, right=0.5, down=0.5, width=0.8, shade=255, cover=1.0)
+    dark = Field(radius=0.1, rest=0.0)
+    sharp = apply_change(picture, Change(lettering=line, field=dark), 64)
+    assert (sharp.max(), sharp[0].max()) == (255, 0)
+    assert sharp.max() > apply_change(picture, Change(lettering=line, blur=0.03), 64).max() > 100
+
+
+def test_a_line_of_letters_lies_where_it_was_put_and_turns_about_the_middle() -> None:
+    black = np.zeros((200, 200, 3), np.uint8)
+    line = Lettering(text="HIH", font=0, right=0.3, down=0.2, width=0.4, shade=200, cover=0.5)
+    written = lettered(black, line)
+    rows, columns = np.nonzero(written[..., 0] > 50)
+    assert written.max() == 100
+    assert (rows.min() + rows.max()) / 2 == pytest.approx(40, abs=8)
+    assert (columns.min() + columns.max()) / 2 == pytest.approx(60, abs=8)
+    assert np.ptp(columns) == pytest.approx(80, abs=8)
+    turned = lettered(black, replace(line, turns=1, mirrored=True))
+    np.testing.assert_array_equal(turned, np.rot90(written[:, ::-1]))
+
+
+def test_drawn_letters_are_of_all_kinds() -> None:
+    lines = [c.lettering for c in draws(AugmentConfig(lettering=1.0), 400) if c.lettering]
+    assert {len(line.text) for line in lines} == set(range(3, 21))
+    assert {(line.turns, line.mirrored) for line in lines} == {
+        (turns, mirrored) for turns in range(4) for mirrored in (False, True)
+    }
+    assert {line.font for line in lines} == set(range(8))
+    assert all(
+        0 <= line.right - line.width / 2 < line.right + line.width / 2 <= 1 for line in lines
+    )
+
+
+def test_without_colour_all_channels_are_the_grey() -> None:
+    changed = apply_change(tinted_noise(), Change(colourless=True, gains=(1.0, 1.0, 1.0)), 64)
+    assert (changed == changed[..., :1]).all()

@@ -45,6 +45,21 @@ class Strand:
     cover: float = 0.9  # how much it hides, in [0, 1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lettering:
+    """One line of letters, as a watermark has: see-through, light or dark, anywhere."""
+
+    text: str  # ASCII, which is all that the font has
+    font: int  # of OpenCV's Hershey fonts, 0 to 7
+    right: float  # of the line's middle from the left, share of the side
+    down: float
+    width: float  # of the line, share of the side
+    shade: float  # grey level
+    cover: float = 0.5  # how much it hides, in [0, 1]
+    turns: int = 0  # quarter turns of the line about the picture's middle
+    mirrored: bool = False
+
+
 def blurred(picture: Pixels, sigma: float) -> Pixels:
     """Blur with a Gaussian; `sigma` is a share of the shorter side."""
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma * min(picture.shape[:2])))
@@ -169,6 +184,21 @@ def with_strands(
     flat = hairy.reshape(-1, 3)
     flat[where] = flat[where] * (1 - weight) + np.asarray(colour, np.float32) * weight + 0.5
     return hairy
+
+
+def lettered(picture: Pixels, line: Lettering) -> Pixels:
+    """Write a line of letters over a square picture."""
+    side = len(picture)
+    (across, tall), _ = cv2.getTextSize(line.text, line.font, 1.0, 2)
+    scale = line.width * side / max(1, across)
+    left = round(line.right * side - across * scale / 2)
+    low = round(line.down * side + tall * scale / 2)
+    canvas = np.zeros((side, side), np.uint8)
+    thick = max(1, round(2 * scale))
+    cv2.putText(canvas, line.text, (left, low), line.font, scale, 255, thick, cv2.LINE_AA)
+    canvas = np.rot90(canvas[:, ::-1] if line.mirrored else canvas, line.turns)
+    cover = canvas[..., None].astype(np.float32) * np.float32(line.cover / 255)
+    return np.asarray(np.rint(picture + (line.shade - picture) * cover), np.uint8)
 
 
 def erased(picture: Pixels, box: tuple[float, float, float, float]) -> Pixels:

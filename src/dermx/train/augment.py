@@ -16,12 +16,14 @@ from jaxtyping import Float64, UInt8
 from dermx.config import AugmentConfig
 from dermx.preprocess.artefacts import (
     Field,
+    Lettering,
     Strand,
     bent,
     blurred,
     erased,
     field_light,
     grey_gains,
+    lettered,
     lit,
     noisy,
     recompressed,
@@ -30,6 +32,8 @@ from dermx.preprocess.artefacts import (
 )
 
 MOST_STRANDS: Final = 18  # hairs on one picture
+LETTERS: Final = "ABCDEFGHIKLMNOPRSTUVWabcdefghiklmnoprstuvw0123456789 .-@"
+MOST_LETTERS: Final = 20
 Square = UInt8[np.ndarray, "size size 3"]
 Draws = Float64[np.ndarray, " n"]  # each in [0, 1)
 
@@ -58,6 +62,8 @@ class Change:
     noise_seed: int = 0
     jpeg: int | None = None  # quality
     erased: tuple[float, float, float, float] | None = None  # top, left, bottom, right; shares
+    lettering: Lettering | None = None
+    colourless: bool = False
 
 
 def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
@@ -68,6 +74,7 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
     u = rng.random(12)
     v = rng.random(28)
     strands = rng.random((MOST_STRANDS, 5))
+    w = rng.random(10 + MOST_LETTERS)
     side = math.sqrt(config.min_area + (config.max_area - config.min_area) * u[0])
     aspect = math.exp(math.log(config.max_aspect) * (2 * u[1] - 1) / 2)
     sway = 2 * u[2:] - 1  # each in [-1, 1)
@@ -94,6 +101,8 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
         noise_seed=int(2**32 * v[19]) if v[17] < config.noise else 0,
         jpeg=int(25 + 65 * v[21]) if v[20] < config.jpeg else None,
         erased=_draw_box(v[23:27]) if v[22] < config.erasing else None,
+        lettering=_draw_lettering(w[2:]) if w[0] < config.lettering else None,
+        colourless=bool(w[1] < config.grey),
     )
 
 
@@ -104,7 +113,7 @@ def apply_change(
 
     What lies outside the picture is its mirror image, so no black corner gives the turn away.
     The order is that of a picture's making: hair on the skin, the camera's colours, its light and
-    field, its sharpness, its grain, its file.
+    field, letters over it, its sharpness, its grain, its file.
     """
     warped = cv2.warpAffine(
         picture,
@@ -121,6 +130,9 @@ def apply_change(
 
 
 def _recoloured(pixels: Square, change: Change) -> Square:
+    if change.colourless:
+        grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        pixels = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))
     gains = np.array(change.gains)
     if change.constancy:
         gains *= grey_gains(pixels) ** change.constancy
@@ -136,6 +148,8 @@ def _finished(pixels: Square, change: Change) -> Square:
         pixels = lit(
             pixels, light if change.field is None else light * field_light(size, size, change.field)
         )
+    if change.lettering is not None:
+        pixels = lettered(pixels, change.lettering)
     if change.blur:
         pixels = blurred(pixels, change.blur)
     if change.noise:
@@ -223,3 +237,20 @@ def _draw_box(v: Draws) -> tuple[float, float, float, float]:
     side, aspect = math.sqrt(0.02 + 0.13 * v[0]), 2 ** (v[1] - 0.5)
     down, right = side * aspect / 2, side / aspect / 2
     return (v[2] - down, v[3] - right, v[2] + down, v[3] + right)
+
+
+def _draw_lettering(v: Draws) -> Lettering:
+    """From a small line in a corner to one that nearly fills the picture, faint or plain."""
+    count = 3 + int((MOST_LETTERS - 2) * v[0])
+    width = min(0.9, (0.03 + 0.05 * v[1]) * count)
+    return Lettering(
+        text="".join(LETTERS[int(len(LETTERS) * u)] for u in v[8 : 8 + count]),
+        font=int(8 * v[2]),
+        right=width / 2 + (1 - width) * v[3],
+        down=0.05 + 0.9 * v[4],
+        width=width,
+        shade=255 * v[5],
+        cover=0.25 + 0.65 * v[6],
+        turns=int(4 * v[7]),
+        mirrored=bool(8 * v[7] % 2 >= 1),
+    )
