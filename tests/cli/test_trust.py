@@ -12,6 +12,7 @@ from PIL import Image
 pytest.importorskip("torch", reason="a run's environment names torch")
 
 import dermx
+from dermx.app import about
 from dermx.assess import Model, load_model
 from dermx.cli.main import main
 from dermx.config import Config
@@ -96,7 +97,7 @@ def test_the_parts_go_into_both_copies_of_the_model_and_change_no_answer(
         assert head_digest(bundle.weight, bundle.bias) == head_digest(
             tiny_bundle.weight, tiny_bundle.bias
         )
-        assert bundle.figures == {"accuracy": 0.5}
+        assert bundle.figures["accuracy"] == 0.5
         assert "calibrated" in (folder / "card.md").read_text()
     plain, judged = Model(tiny_bundle), load_model(trusted / "bundle")
     for path in sorted(trusted.parent.glob("t-*.png"))[:20]:
@@ -114,6 +115,27 @@ def test_the_figures_are_written_with_intervals(trusted: Path) -> None:
     assert {"rule", "set size", "views information"} <= set(found["doubts"])
     assert (folder / "risk_coverage.png").is_file()
     assert (folder / "decision.png").is_file()
+
+
+def test_the_page_draws_the_reliability_that_was_measured(trusted: Path, tmp_path: Path) -> None:
+    measured = json.loads((trusted / "evaluation" / "test" / "trust.json").read_text())
+    assert main(["export", str(trusted), "--out", str(tmp_path / "again")]) == 0
+    for folder in (trusted / "bundle", trusted.parent / "exported", tmp_path / "again"):
+        figures = load_bundle(folder).figures
+        assert figures["reliability"] == measured["reliability"]
+        assert sum(figures["reliability"]["counts"]) == 48
+        assert "48 pictures of the test part" in about.reliability(figures)
+
+
+def test_a_reliability_table_lasts_as_long_as_the_calibration_it_is_about(
+    trusted: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trusted, tmp_path / "run")
+    for words, kept in (([], True), (["--measure", "val"], True), (["--views", "1"], False)):
+        assert main(["trust", str(tmp_path / "run"), *words]) == 0
+        figures = load_bundle(tmp_path / "run" / "bundle").figures
+        assert ("reliability" in figures) == kept
+        assert figures["accuracy"] == 0.5
 
 
 def test_predictions_are_not_made_again_because_trust_parts_were_added(trusted: Path) -> None:

@@ -10,6 +10,7 @@ from dermx.records import softmax
 from dermx.trust.calibration import (
     METHODS,
     Calibration,
+    answer_reliability,
     brier_score,
     classwise_calibration_error,
     expected_calibration_error,
@@ -34,6 +35,17 @@ def test_a_confidence_of_one_falls_into_the_last_bin_and_a_bin_has_its_lower_edg
     assert expected_calibration_error(probs, np.array([0, 1])) == pytest.approx(7 / 15)
     counts = reliability(probs, np.array([0, 1])).counts
     assert counts.tolist() == [0] * 14 + [2]
+
+
+def test_a_reliability_table_in_json_has_none_where_a_bin_is_empty() -> None:
+    # Two answers of 0.75, one of them right, in the second of two bins.
+    table = answer_reliability(np.array([0.75, 0.75]), np.array([True, False]), n_bins=2)
+    assert table.to_dict() == {
+        "edges": [0.0, 0.5, 1.0],
+        "counts": [0, 2],
+        "confidence": [None, 0.75],
+        "accuracy": [None, 0.5],
+    }
 
 
 def test_equal_mass_bins_have_the_same_number_of_cases() -> None:

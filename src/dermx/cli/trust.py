@@ -136,6 +136,7 @@ def trust(
             on=measure.value,
             outliers=outliers,
             dermnet=dermnet,
+            bundle=bundle,
             track=track,
             say=typer.echo,
         )

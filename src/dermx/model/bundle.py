@@ -37,6 +37,7 @@ HEAD: Final = "head.npz"
 CARD: Final = "card.md"
 TRUST: Final = "trust.json"  # optional, as is
 TRUST_ARRAYS: Final = "trust.npz"
+RELIABILITY: Final = "reliability"  # among the figures: the one that is about the trust parts
 SHIPPED: Final = Path(__file__).parent / "shipped"  # the model that comes with the package
 
 
@@ -63,6 +64,8 @@ class TrustParts(NamedTuple):
 
     settings: Mapping[str, Any]  # JSON values
     arrays: Mapping[str, np.ndarray]
+    # Stated confidence beside accuracy, measured with these parts and so no older than they are.
+    reliability: Mapping[str, Any] | None = None
 
 
 def load_bundle(path: Path | None = None) -> Bundle:
@@ -106,7 +109,7 @@ def load_bundle(path: Path | None = None) -> Bundle:
         figures=figures,
         created=str(index.get("created", "")),
         version=str(index.get("dermx", "")),
-        trust=trust,
+        trust=None if trust is None else trust._replace(reliability=figures.get(RELIABILITY)),
     )
 
 
@@ -172,7 +175,8 @@ def write_trust(bundle: Bundle, parts: TrustParts, *, card: str | None = None) -
 
     Args:
         bundle: The model that the parts were fitted for.
-        parts: JSON settings, to which the model's `head_digest` is added, and arrays.
+        parts: JSON settings, to which the model's `head_digest` is added, arrays, and the figure
+            that is about them; without it that of older parts goes, too.
         card: A new model card; the old one stays when None.
 
     Returns:
@@ -189,6 +193,9 @@ def write_trust(bundle: Bundle, parts: TrustParts, *, card: str | None = None) -
         raise BundleError(f"{folder} has become another model; run `dermx trust` again")
     arrays: dict[str, Any] = dict(parts.arrays)
     settings = {**parts.settings, "head": head_digest(bundle.weight, bundle.bias)}
+    figures = {name: of for name, of in now.figures.items() if name != RELIABILITY}
+    if parts.reliability is not None:
+        figures[RELIABILITY] = dict(parts.reliability)
 
     def fill(fresh: Path) -> None:
         for part in (NETWORK, HEAD, CARD):
@@ -199,8 +206,9 @@ def write_trust(bundle: Bundle, parts: TrustParts, *, card: str | None = None) -
         (fresh / TRUST).write_text(text, encoding="utf-8")
         np.savez_compressed(fresh / TRUST_ARRAYS, **arrays)
         names = (NETWORK, HEAD, CARD, TRUST, TRUST_ARRAYS)
-        hashes = {"sha256": {part: _sha256(fresh / part) for part in names}}
-        (fresh / INDEX).write_text(json.dumps(index | hashes, indent=2) + "\n", encoding="utf-8")
+        hashes = {part: _sha256(fresh / part) for part in names}
+        fuller = index | {"figures": figures, "sha256": hashes}
+        (fresh / INDEX).write_text(json.dumps(fuller, indent=2) + "\n", encoding="utf-8")
 
     _replace(folder, fill)
     return load_bundle(folder)

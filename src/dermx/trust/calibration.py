@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dermx.errors import InputError
 from dermx.records import check_cases, softmax
@@ -256,16 +256,35 @@ class Reliability:
     confidence: Float[np.ndarray, " bins"]  # mean
     accuracy: Float[np.ndarray, " bins"]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values: a list per field, None where a bin is empty."""
+        stated, right = (
+            [None if np.isnan(value) else float(value) for value in means]
+            for means in (self.confidence, self.accuracy)
+        )
+        return {
+            "edges": self.edges.tolist(),
+            "counts": self.counts.tolist(),
+            "confidence": stated,
+            "accuracy": right,
+        }
+
 
 def reliability(
     probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], *, n_bins: int = 15
 ) -> Reliability:
     """Mean confidence, accuracy and number of cases in bins of equal width."""
     check_cases(probs, labels)
-    confidence, hit = probs.max(axis=1), probs.argmax(axis=1) == labels
+    return answer_reliability(probs.max(axis=1), probs.argmax(axis=1) == labels, n_bins=n_bins)
+
+
+def answer_reliability(
+    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"], *, n_bins: int = 15
+) -> Reliability:
+    """`reliability` of answers that need not be the most probable class."""
     bins = _bins(confidence, n_bins, False)
     counts = np.bincount(bins, minlength=n_bins)
-    sums = [np.bincount(bins, values, n_bins) for values in (confidence, hit)]
+    sums = [np.bincount(bins, values, n_bins) for values in (confidence, right)]
     with np.errstate(invalid="ignore"):
         means = [total / counts for total in sums]
     edges = np.linspace(0, 1, n_bins + 1)

@@ -12,7 +12,7 @@ import numpy as np
 from dermx.config import load_config
 from dermx.errors import BundleError
 from dermx.evaluate.screening import dangerous_cases
-from dermx.model.bundle import Bundle, load_bundle, same_model, write_trust
+from dermx.model.bundle import Bundle, TrustParts, load_bundle, same_model, write_trust
 from dermx.model.card import model_card
 from dermx.model.runtime import Session
 from dermx.predict import predict_cases
@@ -20,6 +20,7 @@ from dermx.preprocess.shift import SEVERITIES
 from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
 from dermx.runs import read_facts, read_figures, read_parts
+from dermx.trust.calibration import answer_reliability
 from dermx.trust.fitting import Wanted, doubts, fit_trust
 from dermx.trust.gatefit import by_picture
 from dermx.trust.measure import (
@@ -77,7 +78,7 @@ def trust_run(
         BundleError: `bundle` is another model.
     """
     model = load_bundle(run / "bundle")
-    other = None if bundle is None else _same_model(model, bundle)
+    copies = _copies(model, bundle)
     own = views_of(run, "val", views=views, track=track, say=say)
     if outliers is None:
         gate = load_gate(run)
@@ -98,8 +99,9 @@ def trust_run(
     )
     config = load_config(run / "config.json")
     card = model_card(config, read_figures(run), read_facts(run), trusted=True)
-    for target in (model, *([] if other is None else [other])):
-        write_trust(target, trust.to_parts(), card=card)
+    parts = _still_measured(trust.to_parts(), model.trust)
+    for target in copies:
+        write_trust(target, parts, card=card)
         say(f"{target.folder}: trust parts written")
     for line in _fitted(trust):
         say(line)
@@ -112,11 +114,14 @@ def trust_figures(
     on: Part = "test",
     outliers: Path | None = None,
     dermnet: Path | None = None,
+    bundle: Path | None = None,
     n_boot: int = 1000,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
     """Measure a run's trust parts on one part: `trust.json`, `risk_coverage.png`, `decision.png`.
+
+    The reliability table of the test part also goes into the bundle's figures, for `dermx app`.
 
     Args:
         run: Folder written by `train_run`.
@@ -124,17 +129,19 @@ def trust_figures(
         outliers: Folder of pictures that are none of the eight; those of its part for reporting
             are asked about as well.
         dermnet: DermNet's class folder, whose names that are not acne count as such pictures.
+        bundle: Another copy of the run's model that gets the trust parts and the table as well.
         n_boot: Resamples of lesions.
         track: Shows progress.
         say: Shows the figures.
 
     Raises:
-        BundleError: The run's bundle has no trust parts.
+        BundleError: The run's bundle has no trust parts, or `bundle` is another model.
     """
     from dermx.evaluate.figures import png
     from dermx.trust.figures import decision_figure, risk_figure
 
     model, trust = _trusted(run)
+    copies = _copies(model, bundle)
     said = views_of(run, on, views=trust.views, track=track, say=say)
     known = said.select(said.labels >= 0)
     judged = judge(trust, known.features, model.weight, model.bias)
@@ -142,6 +149,7 @@ def trust_figures(
     inside = np.isin(known.images, dermoscopic(known).images)
     found = doubts(trust, judged, known.views)
     ranked = doubt_figures(found, wrong, known, n_boot=n_boot)
+    table = {"part": on, **answer_reliability(judged.confidence, ~wrong).to_dict()}
     content = {
         "part": on,
         "cases": len(known.labels),
@@ -150,6 +158,7 @@ def trust_figures(
             judged.probs[inside], known.select(inside), n_boot=n_boot
         ),
         "calibration": calibration_figures(judged.probs, known, n_boot=n_boot),
+        "reliability": table,
         "sets": set_figures(judged.inside, known, n_boot=n_boot),
         "doubts": ranked,
         "rule": answered_figures(judged.abstain, wrong, known, n_boot=n_boot),
@@ -164,6 +173,9 @@ def trust_figures(
         content["strangers"] = _strangers(trust, model, seen)
     folder = run / "evaluation" / on
     write_json(folder / "trust.json", content)
+    if on == "test" and model.trust is not None:
+        for target in copies:
+            write_trust(target, model.trust._replace(reliability=table))
     answered = 1 - judged.abstain.mean()
     risk = risk_figure(
         {name: doubt for name, doubt in found.items() if name != "gate score"},
@@ -246,14 +258,26 @@ def _strangers(trust: Trust, model: Bundle, seen: Views) -> dict[str, dict[str, 
     }
 
 
-def _same_model(model: Bundle, folder: Path) -> Bundle:
+def _still_measured(parts: TrustParts, before: TrustParts | None) -> TrustParts:
+    """Keep the reliability table of older parts if it is about the same probabilities."""
+    if before is None or any(
+        before.settings.get(key) != parts.settings[key] for key in ("calibration", "views")
+    ):
+        return parts
+    return parts._replace(reliability=before.reliability)
+
+
+def _copies(model: Bundle, folder: Path | None) -> list[Bundle]:
+    """The run's bundle and, where one is named, another copy of the same model."""
+    if folder is None:
+        return [model]
     other = load_bundle(folder)
     if not same_model(other, model):
         raise BundleError(
             f"{folder} is not the model of {model.folder.parent}; "
             f"dermx export {model.folder.parent} --out {folder} makes it so"
         )
-    return other
+    return [model, other]
 
 
 def _trusted(run: Path) -> tuple[Bundle, Trust]:
