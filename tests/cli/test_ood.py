@@ -15,7 +15,7 @@ from dermx.cli.main import main
 from dermx.config import Config
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError
-from dermx.model.bundle import Bundle, write_bundle
+from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.records import Case, Predictions
 from dermx.runs import start_run
 from dermx.trust.gate import Gate
@@ -148,6 +148,21 @@ def test_a_damaged_or_absent_gate_is_told(done: Path, tmp_path: Path) -> None:
     (tmp_path / "ood" / "gate.npz").write_bytes(b"PK not a zip")
     with pytest.raises(BundleError, match="can't read the gate in"):
         load_gate(tmp_path)
+
+
+def test_a_gate_of_the_model_before_is_refused(done: Path, tmp_path: Path, capsys: Output) -> None:
+    shutil.copytree(done, tmp_path / "run")
+    model = load_bundle(tmp_path / "run" / "bundle")
+    write_bundle(
+        model.folder, name="tiny", architecture=model.architecture, preprocess=model.preprocess,
+        network_bytes=model.network.read_bytes(), weight=model.weight, bias=model.bias + 0.01,
+        figures={}, card="",
+    )  # fmt: skip
+    assert main(["trust", str(tmp_path / "run"), "--views", "1"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: the gate in {tmp_path / 'run' / 'ood'} was not fitted for the model that "
+        f"{tmp_path / 'run'} has now; fit it again: dermx ood {tmp_path / 'run'} --outliers DIR\n"
+    )
 
 
 def test_a_wrong_share_and_an_empty_folder_are_one_line(

@@ -16,7 +16,7 @@ import numpy as np
 
 from dermx.diagnoses import BY_CODE
 from dermx.errors import BundleError, DataError
-from dermx.model.bundle import load_bundle
+from dermx.model.bundle import head_digest, load_bundle
 from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
 from dermx.runs import read_parts
@@ -121,8 +121,9 @@ def ood_run(
 
 
 def save_gate(gate: Gate, run: Path) -> None:
-    """Write the gate's settings and arrays to `run/ood/`."""
+    """Write the gate's settings and arrays, and which model it is for, to `run/ood/`."""
     settings, arrays = gate.to_parts()
+    settings["head"] = _head(run)
     with write_whole(run / "ood" / ARRAYS) as file:
         np.savez(file, allow_pickle=False, **arrays)
     write_json(run / "ood" / SETTINGS, settings)
@@ -132,16 +133,28 @@ def load_gate(run: Path) -> Gate | None:
     """Read the gate of `save_gate`; None where the run has none.
 
     Raises:
-        BundleError: It is damaged, or of a newer format.
+        BundleError: It is damaged, of a newer format, or not of the model that the run has now.
     """
     settings, arrays = run / "ood" / SETTINGS, run / "ood" / ARRAYS
     if not settings.is_file():
         return None
     try:
+        content = json.loads(settings.read_text(encoding="utf-8"))
         with np.load(arrays, allow_pickle=False) as parts:
-            return Gate.from_parts(json.loads(settings.read_text(encoding="utf-8")), dict(parts))
+            gate = Gate.from_parts(content, dict(parts))
     except (OSError, ValueError) as error:
         raise BundleError(f"can't read the gate in {settings.parent}: {error}") from error
+    if content.get("head") != _head(run):
+        raise BundleError(
+            f"the gate in {settings.parent} was not fitted for the model that {run} has now; "
+            f"fit it again: dermx ood {run} --outliers DIR"
+        )
+    return gate
+
+
+def _head(run: Path) -> str:
+    model = load_bundle(run / "bundle")
+    return head_digest(model.weight, model.bias)
 
 
 def _part(run: Path, part: str, views: int, track: "Track | None", say: Say) -> Predictions:
