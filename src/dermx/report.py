@@ -22,6 +22,7 @@ from dermx.diagnoses import BY_CODE, CODES, DIAGNOSES, ISIC_COLUMNS
 from dermx.errors import InputError, MissingExtraError
 from dermx.evaluate.intervals import bootstrap
 from dermx.evaluate.metrics import Scores, score
+from dermx.frame import DISCLAIMER, framed, report_style
 from dermx.records import Predictions, write_whole
 
 Intervals = Mapping[str, tuple[float, float]]
@@ -36,7 +37,6 @@ OVERALL = {
     "macro_auroc": "macro AUROC, one against the rest",
     "malignant_auroc": "malignancy AUROC (mel + bcc + akiec)",
 }
-DISCLAIMER = "Research and education, not a medical device."
 
 
 def write_report(
@@ -218,8 +218,7 @@ def as_page(
         _facts(scores, facts, n_boot),
         f"<footer>{DISCLAIMER}</footer>",
     ]
-    style = (Path(__file__).with_name("report.css")).read_text(encoding="utf-8")
-    return _PAGE.format(title=escape(title), style=style, body="\n".join(body))
+    return framed(title, body, report_style())
 
 
 def _headline(scores: Scores, intervals: Intervals) -> str:
@@ -361,16 +360,3 @@ _FIGURES = {
         "The ring marks the epoch with the best validation balanced accuracy.",
     ),
 }
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body><main>
-{body}
-</main></body>
-</html>
-"""

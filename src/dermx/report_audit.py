@@ -29,9 +29,10 @@ from dermx.explain.audit import (
 )
 from dermx.explain.sanity import PASSES_BELOW
 from dermx.explain.shortcuts import FIGURES, Called, Shortcut
+from dermx.frame import DISCLAIMER, framed, report_style
 from dermx.records import write_whole
 
-DISCLAIMER: Final = "Research and education, not a medical device."
+STYLE: Final = "li { margin: .35rem 0; } ul { margin: 0; padding-left: 1.2rem; }\n"
 
 
 def write_audit(folder: Path, audit: Audit) -> Path:
@@ -136,8 +137,7 @@ def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
         f"percentile bootstrap intervals over lesions (patients for photographs); seed "
         f"{audit.seed}.</p></section><footer>{DISCLAIMER}</footer>"
     )
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    return _PAGE.format(title=escape(audit.title), style=style, body="\n".join(body))
+    return framed(audit.title, body, report_style() + STYLE)
 
 
 def _tiles(audit: Audit) -> str:
@@ -245,20 +245,3 @@ def _cell(estimate: Estimate) -> str:
 
 def _interval(estimate: Estimate) -> str:
     return "" if math.isnan(estimate[1]) else f"{estimate[1]:.3f} to {estimate[2]:.3f}"
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}
-li {{ margin: .35rem 0; }} ul {{ margin: 0; padding-left: 1.2rem; }}
-</style>
-</head>
-<body><main>
-{body}
-</main></body>
-</html>
-"""

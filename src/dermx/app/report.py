@@ -17,6 +17,7 @@ from dermx.app.answer import Answered
 from dermx.app.drawing import class_map, cut_off, data_uri, mapped
 from dermx.data.phantom import EXAMPLES
 from dermx.diagnoses import BY_CODE
+from dermx.frame import framed
 from dermx.model.bundle import Bundle
 
 Refused = tuple[str, str]  # a file's name and why it was not taken
@@ -49,22 +50,20 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
         "Report of": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     listed = "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
-    body = "\n".join(
-        (
-            f"<header><h1>{escape(item.name)}</h1>",
-            f"<p class='dx-strip'>{texts.DISCLAIMER}</p></header>",
-            fragments.verdict(assessment),
-            fragments.pair((original, heat)),
-            fragments.legend(opacity),
-            f"<p class='dx-quiet'>{help_text}</p>",
-            fragments.bars(assessment),
-            fragments.trust(assessment, unfolded=True),
-            notes,
-            f"<div class='dx'><dl>{listed}</dl></div>",
-            f"<footer>{texts.DISCLAIMER} {texts.ADVICE}</footer>",
-        )
+    body = (
+        f"<header><h1>{escape(item.name)}</h1>",
+        f"<p class='dx-strip'>{texts.DISCLAIMER}</p></header>",
+        fragments.verdict(assessment),
+        fragments.pair((original, heat)),
+        fragments.legend(opacity),
+        f"<p class='dx-quiet'>{help_text}</p>",
+        fragments.bars(assessment),
+        fragments.trust(assessment, unfolded=True),
+        notes,
+        f"<div class='dx'><dl>{listed}</dl></div>",
+        f"<footer>{texts.DISCLAIMER} {texts.ADVICE}</footer>",
     )
-    return _PAGE.format(title=escape(item.name), style=fragments.style(), body=body)
+    return framed(item.name, body, fragments.style(), name="dx-report")
 
 
 def as_json(answered: Sequence[Answered], refused: Sequence[Refused], bundle: Bundle) -> str:
@@ -123,16 +122,3 @@ _TRUST = (
     "mutual_information",
     "message",
 )
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body class="dx-report"><main>
-{body}
-</main></body>
-</html>
-"""

@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 
 from dermx.errors import MissingExtraError
+from dermx.frame import framed, report_style
 from dermx.longitudinal.effects import Effect
 from dermx.longitudinal.patient import OwnChange
 from dermx.longitudinal.power import PowerCell, plan_sentence
@@ -132,10 +133,7 @@ def as_page(
         _facts(study, facts),
         f"<footer>{DISCLAIMER}</footer>",
     ]
-    style = Path(__file__).parents[1].joinpath("report.css").read_text(encoding="utf-8")
-    return _PAGE.format(
-        title=escape(title), style=style + _STYLE, body="\n".join(filter(None, body))
-    )
+    return framed(title, body, report_style() + _STYLE)
 
 
 def _answer(study: TreatmentStudy) -> str:
@@ -306,17 +304,4 @@ _STYLE = """ul { margin: 0; padding-left: 1.1rem; } li + li { margin-top: .35rem
 td b { font-weight: 500; } img.distributions, img.power { max-width: 36rem; }
 .better { color: light-dark(#00664b, #4fd0a5); } .worse { color: light-dark(#a94400, #f59a62); }
 @media print { section { break-inside: avoid; } }
-"""
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body><main>
-{body}
-</main></body>
-</html>
 """
