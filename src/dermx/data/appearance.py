@@ -18,9 +18,9 @@ Colours = Float32[np.ndarray, "h w 3"]
 
 # How much each absorber takes from red, green and blue, per unit of density; by eye, so that
 # the sequence tan, brown, black and the sequence pink, red, purple look right on a screen.
-MELANIN = np.array([0.55, 0.95, 1.30], np.float32)
-BLOOD = np.array([0.10, 0.85, 0.70], np.float32)
-BARE = np.array([0.97, 0.92, 0.88], np.float32)  # skin without either
+MELANIN = np.array([0.60, 1.00, 1.25], np.float32)
+BLOOD = np.array([0.12, 0.80, 0.62], np.float32)
+BARE = np.array([0.96, 0.91, 0.91], np.float32)  # skin without either, a little cold under LEDs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,11 @@ def draw_lesion(
     scene.inside = (1 / (1 + np.exp(np.clip((radial - 1) * 4 / softness, -30, 30)))).astype(
         np.float32
     )
-    variation = 1 + look.uneven * _clouds(size, radius * 0.5, rng, octaves=3)
-    fading = 1.12 - 0.3 * np.minimum(radial, 1) ** 2
+    variation = 1 + look.uneven * _clouds(size, radius * 0.8, rng, octaves=3)
+    fading = 1.15 - 0.45 * np.minimum(radial, 1) ** 2
+    grain = 1 + 0.1 * _clouds(size, 9 * scene.unit, rng, octaves=2)
     scene.melanin += (
-        rng.uniform(*look.melanin) * scene.inside * np.maximum(variation * fading, 0.05)
+        rng.uniform(*look.melanin) * scene.inside * np.maximum(variation * fading, 0.05) * grain
     )
     scene.blood += rng.uniform(*look.blood) * scene.inside * np.maximum(2 - variation, 0.2)
     for detail in look.details:
@@ -75,18 +76,25 @@ def draw_lesion(
 
 def _skin(size: tuple[int, int], rng: np.random.Generator) -> Scene:
     unit = min(size) / 450
-    blotches = _clouds(size, 120 * unit, rng, octaves=3)
-    flush = _clouds(size, 90 * unit, rng, octaves=3)
+    # Mostly fine: large blotches alone make skin look out of focus.
+    blotches = _clouds(size, 40 * unit, rng, octaves=4)
+    flush = _clouds(size, 30 * unit, rng, octaves=4)
     _, furrows = _cells(size, 13 * unit, rng)
     lines = np.exp(-((furrows / 0.16) ** 2)) * (0.6 + 0.4 * _clouds(size, 60 * unit, rng))
+    _, gap = _cells(size, 75 * unit, rng, bend=1.0)
+    veins = np.exp(-((gap / 0.07) ** 2)) * np.clip(_clouds(size, 110 * unit, rng), 0, 1.5)
+    pores, _ = _cells(size, 29 * unit, rng, bend=0.4)
+    pale = np.clip(0.1 + 0.1 * _clouds(size, 29 * unit, rng), 0, 0.3)
     return Scene(
         unit=unit,
-        melanin=np.float32(rng.uniform(0.06, 0.26)) * (1 + 0.14 * blotches)
+        melanin=np.float32(rng.uniform(0.03, 0.16)) * (1 + 0.1 * blotches)
         + np.float32(0.012) * lines,
-        blood=np.float32(rng.uniform(0.2, 0.36)) * (1 + 0.1 * flush) + np.float32(0.02) * lines,
+        blood=np.float32(rng.uniform(0.14, 0.3)) * (1 + 0.12 * flush)
+        + np.float32(0.02) * lines
+        + np.float32(0.06) * veins,
         inside=np.zeros(size, np.float32),
         radial=np.full(size, 9, np.float32),
-        paint=[],
+        paint=[((0.97, 0.9, 0.86), pale * np.exp(-((pores / 0.11) ** 2)))],
     )
 
 
@@ -96,7 +104,7 @@ def _outline(
     """Distance from the lesion's centre as a share of the outline's radius, and the mean radius."""
     height, width = size
     shorter = min(size)
-    radius = shorter * rng.uniform(0.2, 0.33)
+    radius = shorter * rng.uniform(0.22, 0.35)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     bend = min(irregular, 0.22) * radius * 0.35
     x = x - width * rng.uniform(0.44, 0.56) + bend * _clouds(size, radius * 0.35, rng, octaves=2)
@@ -107,9 +115,10 @@ def _outline(
     theta = np.arctan2(across, along)
     reach = np.ones(size, np.float32)
     for k in range(2, 9):
-        reach += irregular * rng.normal() / k * np.cos(k * theta + rng.uniform(0, 2 * np.pi))
+        reach += irregular * rng.normal() / k**1.3 * np.cos(k * theta + rng.uniform(0, 2 * np.pi))
+    ragged = 1 + 0.15 * irregular * _clouds(size, radius * 0.12, rng, octaves=2)
     return np.asarray(
-        np.hypot(along, across) / (radius * np.maximum(reach, 0.35)), np.float32
+        np.hypot(along, across) / (radius * np.maximum(reach, 0.35)) * ragged, np.float32
     ), radius
 
 
@@ -128,9 +137,9 @@ def network(strength: float, spacing: float = 11, rim: float = 0.0) -> Callable[
     """Lay a pigment network, brown lines around pale holes; `rim` 1 keeps it at the border."""
 
     def add(scene: Scene, rng: np.random.Generator) -> None:
-        _, gap = _cells(scene.inside.shape, spacing * scene.unit, rng, bend=0.5)
-        lines = np.exp(-((gap / 0.24) ** 2)) - 0.35
-        patchy = np.clip(0.6 + 0.5 * _clouds(scene.inside.shape, 60 * scene.unit, rng), 0, 1.2)
+        _, gap = _cells(scene.inside.shape, spacing * scene.unit, rng, bend=0.9)
+        lines = np.exp(-((gap / 0.3) ** 2)) - 0.4
+        patchy = np.clip(0.6 + 0.4 * _clouds(scene.inside.shape, 50 * scene.unit, rng), 0.1, 1.2)
         where = np.clip(scene.radial, 0, 1) ** (4 * rim) * scene.inside * patchy
         scene.melanin += np.float32(strength) * lines * where
 
@@ -169,7 +178,7 @@ def patches_of(
     def add(scene: Scene, rng: np.random.Generator) -> None:
         clouds = _clouds(scene.inside.shape, scale * scene.unit, rng, octaves=3)
         threshold = np.quantile(clouds[scene.inside > 0.5], 1 - share) if share < 1 else -9
-        area = np.clip((clouds - threshold) * 1.3 + 0.2, 0, 1) ** 1.5 * scene.inside
+        area = np.clip((clouds - threshold) * 0.9 + 0.3, 0, 1) ** 1.5 * scene.inside
         scene.paint.append((colour, np.float32(cover) * area))
 
     return add
@@ -193,9 +202,10 @@ def lacunes(strength: float, spacing: float = 34) -> Callable[..., None]:
 
     def add(scene: Scene, rng: np.random.Generator) -> None:
         near, gap = _cells(scene.inside.shape, spacing * scene.unit, rng, bend=0.3)
-        clods = np.clip(gap * 3, 0, 1) * np.clip((0.68 - near) * 4, 0, 1) * scene.inside
-        scene.blood += np.float32(strength) * clods
-        scene.melanin += np.float32(0.25 * strength) * clods * (near < 0.5)
+        clods = np.clip(gap * 3, 0, 1) * np.clip((0.6 - near) * 3, 0, 1) * scene.inside
+        each = np.clip(1 + 0.3 * _clouds(scene.inside.shape, spacing * scene.unit, rng), 0.4, 1.6)
+        scene.blood += np.float32(strength) * clods * each
+        scene.melanin += np.float32(0.25 * strength) * clods * each
 
     return add
 
@@ -210,7 +220,7 @@ def vessels(count: int, strength: float) -> Callable[..., None]:
         for start in rng.integers(len(xs), size=count):
             at = np.array([xs[start], ys[start]], float)
             towards = np.arctan2(*(centre - at)[::-1])
-            _branch(canvas, at, towards + rng.normal(0, 0.4), 3.6 * scene.unit, scene.unit, rng)
+            _branch(canvas, at, towards + rng.normal(0, 0.4), 2.6 * scene.unit, scene.unit, rng)
         lines = (
             cv2.GaussianBlur(canvas, (0, 0), max(0.4, 0.7 * scene.unit)).astype(np.float32) / 255
         )
@@ -233,17 +243,17 @@ def _branch(
         onward = at + step * np.array([np.cos(angle), np.sin(angle)])
         ends = [tuple(int(v) for v in np.rint(point * 16)) for point in (at, onward)]
         cv2.line(canvas, ends[0], ends[1], 255, max(1, round(thickness)), cv2.LINE_AA, 4)
-        if rng.random() < 0.22:
+        if rng.random() < 0.2:
             side = rng.choice([-1, 1]) * rng.uniform(0.5, 1.0)
-            _branch(canvas, onward, angle + side, thickness * 0.6, unit, rng)
-        at, thickness = onward, thickness * 0.9
+            _branch(canvas, onward, angle + side, thickness * 0.65, unit, rng)
+        at, thickness = onward, thickness * 0.93
 
 
 def _dots(
     scene: Scene, rng: np.random.Generator, spacing: float, radius: float, share: float
 ) -> Plane:
     """Cover of round dots in a share of the cells, inside the lesion only."""
-    near, _ = _cells(scene.inside.shape, spacing * scene.unit, rng, bend=0.6)
+    near, _ = _cells(scene.inside.shape, spacing * scene.unit, rng, bend=0.35)
     varied = np.clip(1 + 0.25 * _clouds(scene.inside.shape, spacing * scene.unit, rng), 0.4, 1.6)
     blur = 1.2 / (spacing * scene.unit) + 0.25 * radius  # a pixel, and softer the larger they are
     dots = np.clip((radius * varied - near) / blur + 0.5, 0, 1)
@@ -255,48 +265,50 @@ def _dots(
 
 LOOKS: dict[str, Look] = {
     "nv": Look(
-        melanin=(0.55, 0.95), blood=(-0.1, 0.0), irregular=0.12, edge=0.25, uneven=0.14,
-        details=(network(0.45, 12), globules(0.25, 24, 0.35)),
+        melanin=(0.6, 1.0), blood=(-0.05, 0.05), irregular=0.1, edge=0.4, uneven=0.12,
+        details=(network(0.5, 8), globules(0.2, 14, 0.3)),
     ),
     "mel": Look(
-        melanin=(1.0, 1.6), blood=(-0.1, 0.1), irregular=0.32, edge=0.13, uneven=0.28,
+        melanin=(1.0, 1.6), blood=(-0.05, 0.1), irregular=0.32, edge=0.2, uneven=0.42,
         details=(
-            network(0.6, 18, 0.4),
-            globules(0.7, 26, 0.35),
-            patches_of((0.45, 0.45, 0.53), 0.65, 90, 0.4),
-            patches_of((0.84, 0.70, 0.68), 0.6, 80, 0.16),
+            network(0.7, 12, 0.4),
+            globules(0.8, 20, 0.35),
+            patches_of((0.42, 0.44, 0.54), 0.6, 80, 0.3),
+            patches_of((0.84, 0.70, 0.68), 0.5, 60, 0.12),
         ),
     ),
     "bkl": Look(
-        melanin=(0.4, 0.75), blood=(-0.1, 0.0), irregular=0.22, edge=0.05, uneven=0.22,
+        melanin=(0.45, 0.8), blood=(-0.1, 0.0), irregular=0.18, edge=0.07, uneven=0.2,
         details=(
-            patches_of((0.60, 0.52, 0.44), 0.5, 34, 0.7),
-            dots_of((0.93, 0.88, 0.78), 0.75, 36, 0.5, 0.15),
-            dots_of((0.25, 0.17, 0.12), 0.75, 44, 0.5, 0.16),
+            network(0.4, 26),
+            patches_of((0.62, 0.46, 0.37), 0.35, 24, 0.45),
+            dots_of((0.93, 0.88, 0.78), 0.7, 32, 0.4, 0.12),
+            dots_of((0.25, 0.17, 0.12), 0.7, 40, 0.4, 0.12),
         ),
     ),
     "bcc": Look(
-        melanin=(0.0, 0.1), blood=(0.1, 0.25), irregular=0.28, edge=0.2, uneven=0.25,
+        melanin=(0.0, 0.1), blood=(0.14, 0.26), irregular=0.2, edge=0.45, uneven=0.15,
         details=(
-            patches_of((0.93, 0.80, 0.78), 0.45, 90, 0.7),
-            dots_of((0.40, 0.39, 0.45), 0.7, 58, 0.42, 0.27),
-            vessels(6, 0.9),
+            patches_of((0.95, 0.83, 0.83), 0.35, 70, 0.5),
+            dots_of((0.42, 0.40, 0.47), 0.65, 54, 0.45, 0.27),
+            dots_of((0.45, 0.40, 0.44), 0.45, 15, 0.3, 0.16),
+            vessels(7, 0.75),
         ),
     ),
     "akiec": Look(
         melanin=(0.08, 0.22), blood=(0.3, 0.5), irregular=0.35, edge=0.5, uneven=0.3,
         details=(
-            dots_of((0.93, 0.84, 0.72), 0.55, 21, 0.7, 0.24),
-            patches_of((0.93, 0.88, 0.78), 0.8, 34, 0.3),
+            dots_of((0.93, 0.82, 0.74), 0.5, 18, 0.7, 0.2),
+            patches_of((0.93, 0.88, 0.80), 0.6, 26, 0.22),
         ),
     ),
     "vasc": Look(
         melanin=(0.05, 0.2), blood=(0.5, 0.8), irregular=0.15, edge=0.1, uneven=0.25,
-        details=(lacunes(1.0, 44), patches_of((0.36, 0.13, 0.24), 0.5, 90, 0.3)),
+        details=(lacunes(1.0, 34), patches_of((0.40, 0.18, 0.32), 0.5, 70, 0.3)),
     ),
     "df": Look(
         melanin=(0.25, 0.42), blood=(0.0, 0.1), irregular=0.1, edge=0.5, uneven=0.12,
-        details=(network(0.3, 11, 0.5), centre_of((0.95, 0.87, 0.83), 0.7, 0.42)),
+        details=(network(0.3, 11, 0.5), centre_of((0.95, 0.87, 0.85), 0.6, 0.42)),
     ),
 }  # fmt: skip
 
@@ -312,11 +324,11 @@ def draw_acne(
     height, width = size
     near, _ = _cells(size, 9 * scene.unit, rng)
     scene.melanin += np.float32(0.05) * np.clip(0.3 - near, 0, 1)  # pores
-    relief = 0.6 * _clouds(size, 7 * scene.unit, rng)
+    relief = 0.3 * _clouds(size, 7 * scene.unit, rng)
     lesion = np.zeros(size, bool)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    for _ in range(int(rng.integers(7, 16))):
-        radius = scene.unit * rng.uniform(9, 26)
+    for _ in range(int(rng.integers(10, 20))):
+        radius = scene.unit * rng.uniform(7, 24)
         cx, cy = rng.uniform(0.06, 0.94) * width, rng.uniform(0.06, 0.94) * height
         stretch = rng.uniform(0.85, 1.15)
         away = np.hypot((x - cx) * stretch, (y - cy) / stretch) / radius

@@ -167,8 +167,8 @@ def _about_lesion(number: int, code: str, rng: np.random.Generator) -> dict[str,
 
 EXAMPLES: dict[str, Callable[[], Phantom]] = {
     "drawn_naevus.jpg": lambda: draw_phantom(33, diagnosis="nv"),
-    "drawn_melanoma_with_hair.jpg": lambda: draw_phantom(24, diagnosis="mel", hair=12),
-    "drawn_basal_cell_carcinoma.jpg": lambda: draw_phantom(34, diagnosis="bcc", vignette=True),
+    "drawn_melanoma_with_hair.jpg": lambda: draw_phantom(13, diagnosis="mel", hair=12),
+    "drawn_basal_cell_carcinoma.jpg": lambda: draw_phantom(12, diagnosis="bcc", vignette=True),
     "drawn_acne.jpg": lambda: draw_phantom(22, diagnosis="acne"),
 }
 
