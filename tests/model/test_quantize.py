@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="exporting needs dermx[train]")
 
 from dermx.errors import InputError  # noqa: E402
-from dermx.model.quantize import quantize  # noqa: E402
+from dermx.model.quantize import dequantized, quantize  # noqa: E402
 from dermx.train.export import to_onnx  # noqa: E402
 from dermx.train.network import build_network  # noqa: E402
 
@@ -65,6 +65,29 @@ def test_leaving_more_in_floating_point_is_nearer(network: bytes, inputs: np.nda
         for n in (0, 20, 99)
     ]
     assert error[0] > error[1] > error[2]
+
+
+def test_weights_leave_a_bit_so_that_no_cpu_overflows(network: bytes, inputs: np.ndarray) -> None:
+    import onnx
+
+    graph = onnx.load_model_from_string(quantize(network, inputs[:20])).graph
+    whole = [onnx.numpy_helper.to_array(t) for t in graph.initializer]
+    largest = [np.abs(t.astype(int)).max() for t in whole if t.dtype == np.int8 and t.ndim == 4]
+    assert len(largest) > 40
+    assert max(largest) == 64
+
+
+def test_a_quantised_network_can_be_had_in_floating_point_again(
+    network: bytes, inputs: np.ndarray
+) -> None:
+    small = quantize(network, inputs)
+    back = dequantized(small).SerializeToString()
+    assert len(back) > 0.9 * len(network)
+    there, again = features(small, inputs), features(back, inputs)
+    assert np.corrcoef(there.ravel(), again.ravel())[0, 1] > 0.98  # activations are not rounded
+    np.testing.assert_array_equal(
+        features(dequantized(network).SerializeToString(), inputs), features(network, inputs)
+    )
 
 
 def test_without_pictures_nothing_is_quantised(network: bytes) -> None:

@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from dermx.errors import InputError, MissingExtraError
 from dermx.model.bundle import Bundle
+from dermx.model.quantize import dequantized
 
 STAGES: Final = (
     0.0,
@@ -61,7 +62,7 @@ def forgotten(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
     except ModuleNotFoundError as error:
         raise MissingExtraError("drawing a network's weights afresh", "train") from error
     rng = np.random.default_rng(seed)
-    model = onnx.load(str(bundle.network))
+    model = dequantized(bundle.network.read_bytes())
     layers = [node for node in model.graph.node if node.op_type in LAYERS and _learnt(model, node)]
     for node in layers[len(layers) - round(share * len(layers)) :]:
         _draw_afresh(model, node, rng)
