@@ -101,9 +101,8 @@ class AugmentConfig:
         _check("augment", "max_aspect", self.max_aspect, self.max_aspect >= 1, "at least 1")
         _check("augment", "max_area", self.max_area, 1 <= self.max_area <= 4, "from 1 to 4")
         _check("augment", "gamma", self.gamma, 0 <= self.gamma <= 1, "from 0 to 1")
-        shares = ("colour_constancy", "hair", "vignette", "blur", "noise", "jpeg", "erasing")
-        shares += ("lettering", "grey")
-        for name in shares:
+        drawn = ("hair", "vignette", "blur", "noise", "jpeg", "erasing", "lettering", "grey")
+        for name in ("colour_constancy", *drawn):
             value = getattr(self, name)
             _check("augment", name, value, 0 <= value <= 1, "from 0 to 1")
 

@@ -47,6 +47,7 @@ def fit_gate(
     acceptance: float = ACCEPTANCE,
     let_in: float = LET_IN,
     shrinkage: float = SHRINKAGE,
+    unseen: Bool[np.ndarray, " n"] | None = None,
     crossed: CrossFitted | None = None,
 ) -> Gate:
     """Fit the gate of one model.
@@ -60,6 +61,8 @@ def fit_gate(
         judged: Labelled cases as they will be met in use, e.g. the mean of eight views; they set
             the thresholds. Nothing of the test part.
         acceptance: Share of each class with at least 20 judged cases to let in, in (0, 1].
+        unseen: Which judged cases the network was not trained on; all if None. What it learnt from
+            looks less strange to it, so a class with 20 unseen cases is judged by these alone.
         let_in: Share of the clinical strangers that get an answer of one source which may be
             answered without a warning, in [0, 1]; what lies above is `unsure`.
         shrinkage: Share of the covariance replaced by a sphere of the same trace, in (0, 1].
@@ -78,12 +81,13 @@ def fit_gate(
     if crossed is None:
         crossed = cross_fit(known, strangers, kinds, judged, shrinkage=shrinkage)
     sources = _sources(known.codes, groups)
+    fresh = np.ones(len(judged.labels), bool) if unseen is None else unseen
     offsets, cautions = [], []
     for source in range(sources.max() + 1):
         fair = _rightly(judged, sources, source)
         if not fair.any():
             raise InputError(f"no judged case of {groups[source]} to set a threshold with")
-        offset = _offset(crossed.odds[fair], judged.labels[fair], acceptance)
+        offset = _offset(crossed.odds[fair], judged.labels[fair], fresh[fair], acceptance)
         levels = crossed.levels[
             (crossed.answered == source) & (np.array(crossed.kinds) == "clinical")
         ]
@@ -231,13 +235,19 @@ def _rightly(
 
 
 def _offset(
-    odds: Float[np.ndarray, " n"], labels: Int[np.ndarray, " n"], acceptance: float
+    odds: Float[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    fresh: Bool[np.ndarray, " n"],
+    acceptance: float,
 ) -> float:
     """The log odds that let in the wanted share of every class that has enough cases.
 
     A threshold on all cases would be that of the naevi and reject the rare classes.
     """
-    inside = [labels == label for label in np.unique(labels)]
+    inside = []
+    for label in np.unique(labels):
+        one = labels == label
+        inside.append(one & fresh if (one & fresh).sum() >= ENOUGH else one)
     big = [one for one in inside if one.sum() >= ENOUGH] or [np.ones(len(odds), bool)]
     return float(max(np.quantile(odds[one], acceptance, method="higher") for one in big))
 
