@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from dermx.data.dermnet import load_acne_places, patient, read_dermnet_others
 from dermx.data.files import pictures_in
@@ -30,9 +30,17 @@ from dermx.explain.sanity import STAGES, forgotten, rank_correlation
 from dermx.explain.shortcuts import AS_TAKEN, Called, Shortcut, answers, called, compare
 from dermx.model.bundle import Bundle, load_bundle
 from dermx.model.runtime import Session
-from dermx.predict import WHOLE_PICTURE_SIDE, Prepared, read_prepared, reading_side
+from dermx.predict import (
+    WHOLE_PICTURE_SIDE,
+    Prepared,
+    passed,
+    read_prepared,
+    reading_side,
+    run_views,
+)
 from dermx.preprocess.pipeline import prepare, resize
 from dermx.preprocess.reading import read_picture
+from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, View, softmax
 from dermx.report_audit import write_audit
 from dermx.runs import read_facts, read_parts
@@ -150,17 +158,21 @@ class _Work:
                 self.say(f"{case.image}: {error}")
             progress(1)
 
+    def shown_map(self, prepared: Prepared) -> tuple[Float32[np.ndarray, "h w"], int]:
+        """Return the map that people are shown, of all eight views, and the answer it explains."""
+        maps, features = run_views(self.session, [prepared.pixels], VIEWS)
+        one = passed(prepared, maps[0], features[0])
+        target = int(self.session.logits(one.features[None])[0].argmax())
+        return class_maps(one.map, self.bundle.weight)[target], target
+
     def curves(self, cases: Sequence[Case]) -> Curves:
         """Deletion, insertion and ROAD of our map and of two that know nothing."""
         rng = np.random.default_rng([self.seed, 1])
         found: dict[str, list[Faithful]] = {}
         groups = []
         for case, prepared in self.read(cases, "deleting and inserting"):
-            maps, features = self.session.run(prepared.pixels[None])
-            target = int(self.session.logits(features)[0].argmax())
-            ours = class_maps(maps[0], self.bundle.weight)[target]
-            side = (ours.shape[0], ours.shape[1])
-            rivals = _rivals(side, rng)
+            ours, target = self.shown_map(prepared)
+            rivals = _rivals(ours.shape, rng)
             one = faithfulness(
                 prepared.pixels,
                 {"Grad-CAM": ours, **rivals},
@@ -179,11 +191,8 @@ class _Work:
         found: dict[str, list[tuple[str, str, Localised]]] = {}
         for case, prepared in self.read(cases, "comparing maps with outlines"):
             mask = read_mask(case, prepared.size)
-            feature_map, features = (part[0] for part in self.session.run(prepared.pixels[None]))
-            target = int(self.session.logits(features[None])[0].argmax())
-            ours = class_maps(feature_map, self.bundle.weight)[target]
-            side = (ours.shape[0], ours.shape[1])
-            for name, cells in {"Grad-CAM": ours, **_rivals(side, rng)}.items():
+            ours, _ = self.shown_map(prepared)
+            for name, cells in {"Grad-CAM": ours, **_rivals(ours.shape, rng)}.items():
                 row = (str(case.diagnosis), case.group, localise(cells, prepared.view, mask))
                 found.setdefault(name, []).append(row)
         return found
