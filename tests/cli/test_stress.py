@@ -69,3 +69,20 @@ def test_a_picture_that_could_not_be_read_is_left_out_of_every_row(
     table = (run.parent / "gone" / "evaluation" / "val" / "stress.csv").read_text().splitlines()
     with_all = [case for case in read_parts(run)["val"] if case.diagnosis in DERMOSCOPIC]
     assert {line.split(",")[2] for line in table[1:]} == {str(len(with_all) - 1)}
+
+
+def test_eight_views_are_a_report_of_their_own(run: Path) -> None:
+    assert main(["evaluate", str(run), "--on", "val"]) == 0
+    assert main(["evaluate", str(run), "--on", "val", "--views", "8"]) == 0
+    one, eight = (run / "evaluation" / name for name in ("val", "val_8_views"))
+    assert "mean of 8 views" in (eight / "report.html").read_text()
+    single, mean = (
+        Predictions.load(one / name).logits for name in ("predictions.npz", "views.npz")
+    )
+    assert single.shape == mean.shape
+    assert (eight / "metrics.json").is_file()
+
+
+def test_views_and_stress_do_not_go_together(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), "--stress", "--views", "8"]) == 2
+    assert "--stress and --decide are about single views" in capsys.readouterr().err

@@ -125,6 +125,9 @@ def evaluate(
     sensitivity: Annotated[
         float, typer.Option(help="With --decide: wanted for mel, bcc and akiec.")
     ] = 0.92,
+    views: Annotated[
+        int, typer.Option(help="1, or 8: the mean over turns and mirror images, as in use.")
+    ] = 1,
 ) -> None:
     """Score a trained model: accuracy, recall and F1 per class, with 95 % intervals by lesion."""
     from dermx.cli.progress import track
@@ -138,6 +141,7 @@ def evaluate(
         stressed=stress,
         decide=None if decide is None else decide.value,
         sensitivity=sensitivity,
+        views=views,
         track=track,
         say=typer.echo,
     )

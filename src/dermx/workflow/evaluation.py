@@ -42,6 +42,7 @@ def evaluate_run(
     stressed: bool = False,
     decide: Decide | None = None,
     sensitivity: float = 0.92,
+    views: int = 1,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
@@ -59,6 +60,8 @@ def evaluate_run(
             and write how they do to `decision_<decide>.json`; the report stays that of the argmax.
         sensitivity: For malignant or pre-malignant cases, that the rule "cost" and the threshold
             reach on the validation part.
+        views: 1, or 8 for the mean over turns and mirror images, as `dermx predict` answers where
+            the model has trust parts; the report then lies in `run/evaluation/<part>_8_views/`.
         track: Shows progress.
         say: Shows pictures that could not be read, and the figures of the decision rule.
 
@@ -69,17 +72,24 @@ def evaluate_run(
 
     if (isic_truth is None) != (images is None):
         raise InputError("give --isic-truth CSV and --images DIR together")
+    if views != 1 and (stressed or decide is not None):
+        raise InputError("--stress and --decide are about single views; leave --views out")
     if isic_truth is not None and images is not None:
         name, cases = isic_truth.stem, read_isic(isic_truth, images)
     else:
         parts = read_parts(run)
         name, cases = on, [case for part in parts if on in (part, "all") for case in parts[part]]
-    folder = run / "evaluation" / name
-    predictions = predictions_of(run, cases, folder, track, say)
+    folder, title = run / "evaluation" / name, f"{run.name} on {TITLES.get(name, name)}"
+    if views == 1:
+        predictions = predictions_of(run, cases, folder, track, say)
+    else:
+        bundle = load_bundle(run / "bundle")
+        predictions = predicted(bundle, cases, folder / "views.npz", track, say, views)
+        folder, title = folder.with_name(f"{name}_{views}_views"), f"{title}, mean of {views} views"
     report = write_report(
         folder,
         predictions,
-        title=f"{run.name} on {TITLES.get(name, name)}",
+        title=title,
         history=read_history(run),
         facts=read_facts(run),
     )
