@@ -12,15 +12,17 @@ import argparse
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import log_loss
 
 from dermx.config import Config, config_from
 from dermx.data.split import apply_split, split_parts
+from dermx.diagnoses import CODES
 from dermx.evaluate.intervals import percentile_interval, resampled
 from dermx.evaluate.metrics import score
 from dermx.evaluate.stress import stress
@@ -34,12 +36,13 @@ from dermx.workflow.training import load_cases, train_run
 
 SHOWN = ("balanced_accuracy_dermoscopic", "accuracy", "macro_f1", "recall_mel", "auroc_mel")
 SEVERITY = 3
+CLASSES = range(len(CODES))
 
 
 def main() -> None:
     options = parse()
     plan = tomllib.loads(options.config.read_text(encoding="utf-8"))
-    levers = {"base": {}, **plan["lever"]}
+    levers, made = {"base": {}, **plan["lever"]}, plan.get("made", {})
     names = [name for name in levers if options.only is None or name in options.only]
     parts = load_cases(options.ham10000, options.acne)
     for seed in range(options.seeds):
@@ -48,9 +51,10 @@ def main() -> None:
             if not (run / "stress.json").is_file():
                 print(f"== {run.name}", flush=True)
                 one_run(run, plan["base"], levers[name], seed, parts, options)
-    done = [name for name in levers if finished(options.out, name, options.seeds)]
+    done = {name: [name] for name in levers} | {name: one["of"] for name, one in made.items()}
+    done = {n: of for n, of in done.items() if finished(options.out, of, options.seeds)}
     if "base" in done:
-        print(table(options.out, done, options.seeds))
+        print(table(options.out, done, made, options.seeds))
 
 
 def parse() -> argparse.Namespace:
@@ -109,31 +113,50 @@ def by_image(parts: dict[str, list[Case]]) -> dict[str, list[Case]]:
     return apply_split(cases, split_parts(cases, {"train": 1 - share, "val": share}))
 
 
-def finished(out: Path, name: str, seeds: int) -> bool:
-    return all((out / f"{name}-{seed}" / "stress.json").is_file() for seed in range(seeds))
+def finished(out: Path, names: Sequence[str], seeds: int) -> bool:
+    return all(
+        (out / f"{n}-{seed}" / "stress.json").is_file() for n in names for seed in range(seeds)
+    )
 
 
-def table(out: Path, names: Sequence[str], seeds: int) -> str:
-    """Return the Markdown table of all finished runs."""
-    rows = ["| lever | " + " | ".join(SHOWN) + " | gain in the first | under stress |"]
-    rows.append("|---" * (len(SHOWN) + 3) + "|")
+def table(
+    out: Path, levers: Mapping[str, Sequence[str]], made: Mapping[str, Any], seeds: int
+) -> str:
+    """Return the Markdown table of what is finished: levers by name, with the runs each is of."""
+    rows = ["| lever | " + " | ".join(SHOWN) + " | log loss | gain in the first | under stress |"]
+    rows.append("|---" * (len(SHOWN) + 4) + "|")
     first = SHOWN[0]
-    for name in names:
-        runs = [out / f"{name}-{seed}" for seed in range(seeds)]
-        said = [Predictions.load(run / "evaluation" / "val" / "predictions.npz") for run in runs]
+    for name, of in levers.items():
+        said = [answers(out, of, seed, made.get(name, {})) for seed in range(seeds)]
         scores = [score(one) for one in said]
         drawn = np.mean([resampled(one)[first] for one in said], axis=0)
-        stressed = [json.loads((run / "stress.json").read_text())[-1][first] for run in runs]
         if name == "base":
             base_drawn, base = drawn, np.mean([s[first] for s in scores])
         mean = [np.mean([s[key] for s in scores]) for key in SHOWN]
-        gain = ""
+        mean.append(np.mean([log_loss(one.labels, one.probs, labels=CLASSES) for one in said]))
+        gain = stressed = ""
         if name not in ("base", "split_by_image"):  # whose pictures are others
             low, high = percentile_interval(drawn - base_drawn)
             gain = f"{mean[0] - base:+.3f} ({low:+.3f} to {high:+.3f})"
+        if name not in made:
+            runs = [out / f"{name}-{seed}" / "stress.json" for seed in range(seeds)]
+            stressed = f"{np.mean([json.loads(run.read_text())[-1][first] for run in runs]):.3f}"
         figures = " | ".join(f"{value:.3f}" for value in mean)
-        rows.append(f"| {name} | {figures} | {gain} | {np.mean(stressed):.3f} |")
+        rows.append(f"| {name} | {figures} | {gain} | {stressed} |")
     return "\n".join(rows)
+
+
+def answers(out: Path, of: Sequence[str], seed: int, how: Mapping[str, Any]) -> Predictions:
+    """Answers of one run, or the mean logits of several; `adjust` takes that power of the training
+    part's class shares out of them, which is logit adjustment after training (arXiv:2007.07314).
+    """
+    runs = [out / f"{name}-{seed}" for name in of]
+    said = [Predictions.load(run / "evaluation" / "val" / "predictions.npz") for run in runs]
+    logits = np.mean([one.logits for one in said], axis=0)
+    train = [case.diagnosis for case in read_parts(runs[0])["train"]]
+    shares = np.array([train.count(code) for code in said[0].codes]) / len(train)
+    adjusted = logits - how.get("adjust", 0.0) * np.log(shares)
+    return replace(said[0], logits=adjusted.astype(np.float32))
 
 
 if __name__ == "__main__":
