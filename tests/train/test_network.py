@@ -35,6 +35,14 @@ def test_starting_weights_are_copied_but_for_the_linear_layer(tmp_path: Path) ->
     assert own["conv_stem.weight"].dtype == torch.float32
 
 
+def test_the_weights_of_an_earlier_run_bring_their_linear_layer(tmp_path: Path) -> None:
+    before = build_network(TINY, 8, pretrained=False)
+    weights = {key: value.contiguous() for key, value in before.state_dict().items()}
+    save_file(weights, tmp_path / "best.safetensors")
+    after = build_network(TINY, 8, init=tmp_path / "best.safetensors").state_dict()
+    assert all(torch.equal(after[key], value) for key, value in weights.items())
+
+
 def test_the_first_loss_is_that_of_guessing() -> None:
     torch.manual_seed(0)
     network = build_network("mobilenetv2_100", 8, pretrained=False).eval()

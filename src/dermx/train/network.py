@@ -25,13 +25,14 @@ def build_network(
     init: Path | None = None,
     pretrained: bool = True,
 ) -> nn.Module:
-    """Make a network with a fresh linear layer on ImageNet weights.
+    """Make a network on ImageNet weights, with a fresh linear layer, or on those of another run.
 
     Args:
         architecture: A name that timm knows.
         n_classes: Outputs of the linear layer.
         dropout: Before the linear layer, in [0, 1).
-        init: Starting weights, safetensors with timm's keys; their linear layer is left out.
+        init: Starting weights, safetensors with timm's keys; their linear layer is used where it
+            has as many classes, as that of an earlier run does, and left out otherwise.
         pretrained: Without `init`, let timm download its ImageNet weights; else start at random.
 
     Raises:
@@ -45,9 +46,10 @@ def build_network(
         near = f"; near are {', '.join(close)}" if close else ""
         raise ConfigError(f"timm has no network {architecture!r}{near}")
     make: dict[str, Any] = {"num_classes": n_classes, "drop_rate": dropout}
+    learnt = False
     if init is not None:
         network = timm.create_model(architecture, pretrained=False, **make)
-        load_backbone(network, init)
+        learnt = load_start(network, init)
     elif pretrained:
         try:
             network = timm.create_model(architecture, pretrained=True, **make)
@@ -61,8 +63,9 @@ def build_network(
     head = linear_head(network)
     if not isinstance(head, nn.Linear):
         raise ConfigError(f"{architecture} does not end in one linear layer")
-    nn.init.normal_(head.weight, std=0.01)  # timm's default suits a thousand classes, not eight:
-    nn.init.zeros_(head.bias)  # its first loss is four times that of guessing
+    if not learnt:
+        nn.init.normal_(head.weight, std=0.01)  # timm's default suits a thousand classes, not
+        nn.init.zeros_(head.bias)  # eight: its first loss is four times that of guessing
     return network.to(memory_format=torch.channels_last)
 
 
@@ -72,8 +75,12 @@ def linear_head(network: nn.Module) -> nn.Linear:
     return head
 
 
-def load_backbone(network: nn.Module, path: Path) -> None:
-    """Copy all weights but the linear layer's from a safetensors file, of any float type."""
+def load_start(network: nn.Module, path: Path) -> bool:
+    """Copy the weights of a safetensors file, of any float type.
+
+    Returns:
+        Whether its linear layer was copied, too: it is where it has as many classes.
+    """
     weights = load_weights(path)
     own = network.state_dict()
     head = {
@@ -93,9 +100,10 @@ def load_backbone(network: nn.Module, path: Path) -> None:
             f"{path} does not fit the network: {len(missing)} weights missing, "
             f"{len(wrong)} of another shape, first {(missing + wrong)[0]}"
         )
-    network.load_state_dict(
-        {**own, **{k: weights[k].to(own[k].dtype) for k in own if k not in head}}
-    )
+    learnt = all(key in weights and weights[key].shape == own[key].shape for key in head)
+    kept = own.keys() if learnt else own.keys() - head
+    network.load_state_dict({**own, **{key: weights[key].to(own[key].dtype) for key in kept}})
+    return learnt
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
