@@ -47,7 +47,6 @@ def fit_gate(
     acceptance: float = ACCEPTANCE,
     let_in: float = LET_IN,
     shrinkage: float = SHRINKAGE,
-    unseen: Bool[np.ndarray, " n"] | None = None,
     crossed: CrossFitted | None = None,
 ) -> Gate:
     """Fit the gate of one model.
@@ -60,9 +59,8 @@ def fit_gate(
         kinds: Of each row of strangers: "clinical", "everyday" or "drawn".
         judged: Labelled cases as they will be met in use, e.g. the mean of eight views; they set
             the thresholds. Nothing of the test part.
-        acceptance: Share of each class with at least 20 judged cases to let in, in (0, 1].
-        unseen: Which judged cases the network was not trained on; all if None. What it learnt from
-            looks less strange to it, so a class with 20 unseen cases is judged by these alone.
+        acceptance: Share of each class with at least 20 judged cases to let in, in (0, 1]; one
+            standard error is added.
         let_in: Share of the clinical strangers that get an answer of one source which may be
             answered without a warning, in [0, 1]; what lies above is `unsure`.
         shrinkage: Share of the covariance replaced by a sphere of the same trace, in (0, 1].
@@ -81,13 +79,13 @@ def fit_gate(
     if crossed is None:
         crossed = cross_fit(known, strangers, kinds, judged, shrinkage=shrinkage)
     sources = _sources(known.codes, groups)
-    fresh = np.ones(len(judged.labels), bool) if unseen is None else unseen
     offsets, cautions = [], []
     for source in range(sources.max() + 1):
         fair = _rightly(judged, sources, source)
         if not fair.any():
             raise InputError(f"no judged case of {groups[source]} to set a threshold with")
-        offset = _offset(crossed.odds[fair], judged.labels[fair], fresh[fair], acceptance)
+        whose = [judged.groups[i] for i in np.flatnonzero(fair)]
+        offset = _offset(crossed.odds[fair], judged.labels[fair], whose, acceptance)
         levels = crossed.levels[
             (crossed.answered == source) & (np.array(crossed.kinds) == "clinical")
         ]
@@ -237,19 +235,23 @@ def _rightly(
 def _offset(
     odds: Float[np.ndarray, " n"],
     labels: Int[np.ndarray, " n"],
-    fresh: Bool[np.ndarray, " n"],
+    groups: Sequence[str],
     acceptance: float,
 ) -> float:
     """The log odds that let in the wanted share of every class that has enough cases.
 
-    A threshold on all cases would be that of the naevi and reject the rare classes.
+    A threshold on all cases would be that of the naevi and reject the rare classes. As with
+    prediction sets, one standard error is added, counted in lesions or patients: few tell little
+    about the strangest twentieth of those to come.
     """
-    inside = []
-    for label in np.unique(labels):
-        one = labels == label
-        inside.append(one & fresh if (one & fresh).sum() >= ENOUGH else one)
-    big = [one for one in inside if one.sum() >= ENOUGH] or [np.ones(len(odds), bool)]
-    return float(max(np.quantile(odds[one], acceptance, method="higher") for one in big))
+    inside = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    big = [one for one in inside if len(one) >= ENOUGH] or [np.arange(len(odds))]
+    levels = []
+    for one in big:
+        error = np.sqrt(acceptance * (1 - acceptance) / len({groups[i] for i in one}))
+        share = min(acceptance + error, 1.0)
+        levels.append(np.quantile(odds[one], share, method="higher"))
+    return float(max(levels))
 
 
 def _sources(codes: Sequence[str], groups: Sequence[str]) -> Int[np.ndarray, " classes"]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Bool
 
 from dermx.diagnoses import BY_CODE
 from dermx.errors import BundleError, DataError
@@ -43,7 +42,6 @@ class Material:
     known: Predictions  # means of the views of dermoscopic training pictures, views of the others
     strangers: Views
     judged: Predictions  # validation part and training photographs, as they are met in use
-    unseen: Bool[np.ndarray, " n"]  # which of these the network was not trained on
 
 
 def fitted_gate(
@@ -185,12 +183,13 @@ def _material(
     clinical = known.select(photograph[known.labels])
     dermoscopic = by_picture(known.select(~photograph[known.labels]))[0]
     judged = judged.select(judged.labels >= 0)
-    known, unseen = dermoscopic, np.ones(len(judged.images), bool)
     if len(clinical.images):
-        known, learnt = _joined(dermoscopic, clinical), by_picture(clinical)[0]
-        judged = _joined(judged, learnt)
-        unseen = np.append(unseen, np.zeros(len(learnt.images), bool))
-    return Material(known=known, strangers=strangers, judged=judged, unseen=unseen)
+        return Material(
+            known=_joined(dermoscopic, clinical),
+            strangers=strangers,
+            judged=_joined(judged, by_picture(clinical)[0]),
+        )
+    return Material(known=dermoscopic, strangers=strangers, judged=judged)
 
 
 def _crossed(material: Material) -> CrossFitted:
@@ -207,7 +206,6 @@ def _fit(material: Material, acceptance: float, let_in: float, crossed: CrossFit
         material.judged,
         acceptance=acceptance,
         let_in=let_in,
-        unseen=material.unseen,
         crossed=crossed,
     )
 
