@@ -91,6 +91,6 @@ def _figures(figures: Mapping[str, Any]) -> str:
     )
     return (
         f"On {figures['cases']} held-out pictures of {figures['groups']} lesions or patients, none "
-        "of them seen in training; 95 % intervals resample lesions.\n\n"
+        "of them seen in training, answered from one view; 95 % intervals resample lesions.\n\n"
         f"| figure | value | 95 % interval |\n|---|---|---|\n{rows}"
     )
