@@ -84,7 +84,7 @@ def main() -> None:
 
 def measure(bundle: Bundle, paths: list[Path], repeats: int) -> None:
     plain = onnxruntime.InferenceSession(str(bundle.network), providers=["CPUExecutionProvider"])
-    model = Model(bundle)
+    model = Model(bundle, with_trust=False)  # one view, as the plain loop
     cases = [
         Case(image=str(i), path=path, diagnosis=None, lesion="", group="", source="folder")
         for i, path in enumerate(paths)
