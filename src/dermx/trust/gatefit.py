@@ -84,7 +84,7 @@ def fit_gate(
         fair = _rightly(judged, sources, source)
         if not fair.any():
             raise InputError(f"no judged case of {groups[source]} to set a threshold with")
-        whose = [judged.groups[i] for i in np.flatnonzero(fair)]
+        whose = [judged.groups[int(i)] for i in np.flatnonzero(fair)]
         offset = _offset(crossed.odds[fair], judged.labels[fair], whose, acceptance)
         levels = crossed.levels[
             (crossed.answered == source) & (np.array(crossed.kinds) == "clinical")
