@@ -14,14 +14,9 @@ FIGURES = {
 
 def test_a_dot_lies_where_stated_and_right_cross() -> None:
     drawn = about.reliability({"reliability": FIGURES})
-    dots = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', drawn)
-    half, right = about.EDGE + about.SIDE / 2, about.EDGE + about.SIDE
-    assert [(float(x), float(y)) for x, y, _ in dots] == [
-        (half, 10 + about.SIDE / 2),
-        (about.EDGE + 0.75 * about.SIDE, 10 + about.SIDE / 2),
-        (right, 10),
-    ]
-    sizes = [float(r) for _, _, r in dots]
+    dots = re.findall(r"left:([\d.]+)%;bottom:([\d.]+)%;width:([\d.]+)px", drawn)
+    assert [(float(x), float(y)) for x, y, _ in dots] == [(50, 50), (75, 50), (100, 100)]
+    sizes = [float(width) for _, _, width in dots]
     assert sizes[1] > sizes[0] > sizes[2]  # 16, 4 and 1 cases
 
 

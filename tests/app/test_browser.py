@@ -172,6 +172,7 @@ def test_the_other_pages_open_under_the_same_path(page: Any, address: str) -> No
     page.get_by_role("link", name=texts.ABOUT_TITLE).first.click()
     page.get_by_role("heading", name=re.compile("Model card")).wait_for()
     assert page.url == f"{address}about"
+    page.locator(".dx-diagram .dx-dot").first.wait_for()  # Streamlit leaves it in the page
 
 
 def huge() -> bytes:

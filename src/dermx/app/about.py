@@ -1,7 +1,7 @@
 """The third page: what the model is, how good it is, and what it must not be used for."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import streamlit as st
 
@@ -9,9 +9,6 @@ from dermx.app import texts
 from dermx.app.lesion import opened_model
 from dermx.app.settings import current
 from dermx.model.bundle import CARD, Bundle
-
-SIDE: Final = 300  # pixels of the diagram's square
-EDGE: Final = 46  # pixels around it, for words
 
 
 def show() -> None:
@@ -52,27 +49,24 @@ def reliability(figures: Mapping[str, Any]) -> str:
 
 
 def _diagram(bins: Sequence[tuple[float, float, int]]) -> str:
-    """An SVG: bins as dots, their area by the number of cases, beside the line of honesty."""
+    """Bins as dots, their area by the number of cases, beside the line of honesty.
+
+    Boxes placed by CSS, since Streamlit takes drawings (SVG) out of the HTML that it is given.
+    """
     most = max(count for _, _, count in bins)
     dots = "".join(
-        f'<circle cx="{EDGE + SIDE * stated:.1f}" cy="{10 + SIDE * (1 - right):.1f}" '
-        f'r="{3 + 9 * (count / most) ** 0.5:.1f}" class="dx-dot"><title>stated {stated:.0%}, '
-        f"right {right:.0%}, {count} cases</title></circle>"
+        f'<i class="dx-dot" style="left:{stated:.1%};bottom:{right:.1%};'
+        f'width:{2 * radius:.1f}px;height:{2 * radius:.1f}px" '
+        f'title="stated {stated:.0%}, right {right:.0%}, {count} cases"></i>'
         for stated, right, count in bins
+        for radius in [3 + 9 * (count / most) ** 0.5]
     )
     ticks = "".join(
-        f'<text x="{EDGE + SIDE * share}" y="{SIDE + 28}" text-anchor="middle">{share:.0%}</text>'
-        f'<text x="{EDGE - 8}" y="{14 + SIDE * (1 - share)}" text-anchor="end">{share:.0%}</text>'
-        for share in (0, 0.5, 1)
+        f'<b style="left:{share}">{share}</b><em style="bottom:{share}">{share}</em>'
+        for share in ("0%", "50%", "100%")
     )
     words = "; ".join(f"stated {s:.0%}, right {r:.0%}" for s, r, _ in bins)
     return (
-        f'<svg class="dx-svg" role="img" viewBox="0 0 {SIDE + 2 * EDGE} {SIDE + 62}" '
-        f'aria-label="Reliability diagram: {words}">'
-        f'<rect x="{EDGE}" y="10" width="{SIDE}" height="{SIDE}" class="dx-frame"/>'
-        f'<line x1="{EDGE}" y1="{10 + SIDE}" x2="{EDGE + SIDE}" y2="10" class="dx-ideal"/>'
-        f"{dots}{ticks}"
-        f'<text x="{EDGE + SIDE / 2}" y="{SIDE + 52}" text-anchor="middle">stated</text>'
-        f'<text x="14" y="{10 + SIDE / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {10 + SIDE / 2})">right</text></svg>'
+        f'<div class="dx-diagram" role="img" aria-label="Reliability diagram: {words}">'
+        f"{dots}{ticks}<b>stated</b><em>right</em></div>"
     )

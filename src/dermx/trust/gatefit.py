@@ -248,7 +248,7 @@ def _offset(
     big = [one for one in inside if len(one) >= ENOUGH] or [np.arange(len(odds))]
     levels = []
     for one in big:
-        error = np.sqrt(acceptance * (1 - acceptance) / len({groups[i] for i in one}))
+        error = np.sqrt(acceptance * (1 - acceptance) / len({groups[int(i)] for i in one}))
         share = min(acceptance + error, 1.0)
         levels.append(np.quantile(odds[one], share, method="higher"))
     return float(max(levels))
