@@ -75,7 +75,8 @@ def dense(fit: MixedFit, contrast: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.parametrize("random", ["intercept", "treatment"])
 def test_the_short_way_is_the_definition(random: str) -> None:
-    drawn = simulate_study(StudyConfig(patients=5, missing=0.3, days=(6, 9, 12)), 8).visits
+    # Ten patients: with five, whether the optimisers agree depends on the processor's rounding.
+    drawn = simulate_study(StudyConfig(patients=10, missing=0.3, days=(6, 9, 12)), 8).visits
     visits = drawn.select(~((drawn.patient == 2) & (drawn.treatment == 2)))
     fit = treatment_effects(visits, ModelConfig(random=random)).fit  # type: ignore[arg-type]
     for contrast in np.array([[0, 1, 0], [0, 0, 1], [0, -1, 1.0]]):

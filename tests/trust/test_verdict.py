@@ -111,7 +111,7 @@ def test_what_is_saved_is_what_is_read(trust: Trust) -> None:
 
 
 def test_parts_that_are_newer_or_incomplete_are_refused(trust: Trust) -> None:
-    settings, arrays = trust.to_parts()
+    settings, arrays, _ = trust.to_parts()
     with pytest.raises(BundleError, match="have format 2, this dermx reads 1"):
         Trust.from_parts({**settings, "format": 2}, arrays)
     with pytest.raises(BundleError, match="'rule'; fit them again: dermx trust RUN"):
