@@ -73,10 +73,10 @@ def dense(fit: MixedFit, contrast: np.ndarray) -> tuple[float, float]:
     return float(((p.T @ y) ** 2).sum()), float(np.trace(pairs) ** 2 / (pairs**2).sum())
 
 
-@pytest.mark.parametrize("random", ["intercept", "treatment"])
-def test_the_short_way_is_the_definition(random: str) -> None:
-    # Ten patients: with five, whether the optimisers agree depends on the processor's rounding.
-    drawn = simulate_study(StudyConfig(patients=10, missing=0.3, days=(6, 9, 12)), 8).visits
+@pytest.mark.parametrize(("random", "patients"), [("intercept", 5), ("treatment", 10)])
+def test_the_short_way_is_the_definition(random: str, patients: int) -> None:
+    """Of five patients with random treatments, the two optimisers agree on some processors only."""
+    drawn = simulate_study(StudyConfig(patients=patients, missing=0.3, days=(6, 9, 12)), 8).visits
     visits = drawn.select(~((drawn.patient == 2) & (drawn.treatment == 2)))
     fit = treatment_effects(visits, ModelConfig(random=random)).fit  # type: ignore[arg-type]
     for contrast in np.array([[0, 1, 0], [0, 0, 1], [0, -1, 1.0]]):

@@ -1,4 +1,4 @@
-"""How does a network become four times smaller and twice as fast? In 8-bit integers.
+"""How does a network become three times smaller and a third faster? In 8-bit integers.
 
 Static quantisation: every channel's weights get their own scale, every activation's range is taken
 from a sample of training pictures. The first convolutions, whose pictures are large and channels

@@ -1,6 +1,6 @@
 """From an upright RGB picture to a model's input: the one recipe that every door uses.
 
-A `PreprocessConfig` travels with the model, so inference can't differ from training. Two steps:
+A `PreprocessConfig` travels with the model, so inference can't differ from training. Steps are
 `clean` (optional hair removal and lesion crop, on the whole picture) and `square` (the geometry),
 then `relit` (optional colour constancy, on the square). Training varies the picture in place of
 `square`; everything else runs `prepare`, which is all three.

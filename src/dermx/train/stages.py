@@ -55,20 +55,25 @@ def start_stage(network: nn.Module, *, head_only: bool, frozen_layers: int = 0) 
     Raises:
         ConfigError: The network has no more layers than are to be kept.
     """
-    layers = group_parameters(network, network.group_matcher(coarse=True))  # type: ignore[operator]
-    if frozen_layers >= len(layers):
-        raise ConfigError(
-            f"train.frozen_layers must be below {len(layers)}, the network's layers, "
-            f"got {frozen_layers}"
-        )
     network.requires_grad_(not head_only)
-    for layer in sorted(layers)[:frozen_layers]:
-        for name in layers[layer]:
-            network.get_parameter(name).requires_grad_(False)
+    for name in _first_layers(network, frozen_layers):
+        network.get_parameter(name).requires_grad_(False)
     linear_head(network).requires_grad_(True)
     for module in network.modules():
         if isinstance(module, _BatchNorm) and not all(p.requires_grad for p in module.parameters()):
             module.eval()
+
+
+def _first_layers(network: nn.Module, count: int) -> list[str]:
+    """Names of the weights of the first layers; nothing is asked of the network if it is none."""
+    if count == 0:
+        return []
+    layers = group_parameters(network, network.group_matcher(coarse=True))  # type: ignore[operator]
+    if count >= len(layers):
+        raise ConfigError(
+            f"train.frozen_layers must be below {len(layers)}, the network's layers, got {count}"
+        )
+    return [name for layer in sorted(layers)[:count] for name in layers[layer]]
 
 
 def staged_rate(step: int, *, per_epoch: int, settings: TrainConfig) -> float:
