@@ -67,6 +67,18 @@ def test_leaving_more_in_floating_point_is_nearer(network: bytes, inputs: np.nda
     assert error[0] > error[1] > error[2]
 
 
+def test_biases_make_up_for_what_rounding_shifts(
+    network: bytes, inputs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = features(network, inputs)
+    corrected = features(quantize(network, inputs, float_layers=0), inputs)
+    monkeypatch.setattr("dermx.model.quantize._correct_biases", lambda *_: None)
+    rounded = features(quantize(network, inputs, float_layers=0), inputs)
+    shift = [np.abs((after - before).mean(axis=0)).mean() for after in (corrected, rounded)]
+    assert shift[0] < 0.4 * shift[1]
+    assert np.square(corrected - before).mean() < np.square(rounded - before).mean()
+
+
 def test_weights_leave_a_bit_so_that_no_cpu_overflows(network: bytes, inputs: np.ndarray) -> None:
     import onnx
 

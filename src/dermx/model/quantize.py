@@ -1,10 +1,11 @@
-"""How does a network become three times smaller and a third faster? In 8-bit integers.
+"""How does a network become three times smaller and twice as fast? In 8-bit integers.
 
 Static quantisation: every channel's weights get their own scale, every activation's range is taken
-from a sample of training pictures. The first convolutions, whose pictures are large and channels
-few, are left in floating point: of MobileNetV2's weights they are 3 %. Weights use 7 of the 8
-bits: CPUs without VNNI add two products in 16 bits, which 8 would overflow, and would answer
-otherwise; so the answers are the same everywhere.
+from a sample of training pictures. Rounding moves the mean of what a channel says, the same way for
+every picture, so biases are then shifted until it is back. The first convolutions, whose pictures
+are large and channels few, are left in floating point. Weights use 7 of the 8 bits: CPUs without
+VNNI add two products in 16 bits, which 8 would overflow, and would answer otherwise; so the answers
+are the same everywhere.
 
 Limits: it is faster only on CPUs with 8-bit dot products (VNNI, Arm's dotprod), and it answers a
 little otherwise; measure what it costs on pictures of its own.
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from dermx.errors import InputError, MissingExtraError
 from dermx.model.runtime import INPUT
 
-FLOAT_LAYERS: Final = 20  # convolutions from the start that stay in floating point
+FLOAT_LAYERS: Final = 5  # convolutions from the start that stay in floating point
 BATCH: Final = 16  # pictures per step of the calibration
+CORRECTED: Final = 64  # pictures that a channel's mean is taken over
 
 
 def quantize(
@@ -67,7 +69,57 @@ def quantize(
             calibrate_method=quantization.CalibrationMethod.MinMax,
             nodes_to_exclude=convolutions[:float_layers],
         )
-        return Path(small).read_bytes()
+        model = onnx.load(small)
+        _correct_biases(model, onnx.load(plain), inputs[:: -(-len(inputs) // CORRECTED)])
+        return bytes(model.SerializeToString())
+
+
+def _correct_biases(model: Any, before: Any, inputs: Float32[np.ndarray, "n 3 s s"]) -> None:
+    """Shift the biases of a quantised model until each channel's mean is that of `before`.
+
+    From the first convolution to the last, as each is fed by those before it.
+
+    Source: Nagel et al. 2019, Data-free quantization through weight equalization and bias
+    correction, appendix D (the empirical correction).
+    """
+    from onnx import numpy_helper
+
+    names = {node.name: node.output[0] for node in before.graph.node if node.op_type == "Conv"}
+    means = dict(zip(names, _channel_means(before, list(names.values()), inputs), strict=True))
+    behind = {node.output[0]: node.input for node in model.graph.node if "Dequant" in node.op_type}
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or node.input[2] not in behind:
+            continue
+        whole, scale = (stored[name] for name in behind[node.input[2]][:2])
+        [mean] = _channel_means(model, [node.output[0]], inputs)
+        steps = np.rint((means[node.name] - mean) / numpy_helper.to_array(scale))
+        shifted = numpy_helper.to_array(whole) + steps.astype(np.int32)
+        whole.CopyFrom(numpy_helper.from_array(shifted, whole.name))
+
+
+def _channel_means(
+    model: Any, outputs: list[str], inputs: Float32[np.ndarray, "n 3 s s"]
+) -> list[Float64[np.ndarray, " channels"]]:
+    """Mean over pictures and places of each named value; layers behind the last don't run."""
+    import onnx
+    import onnxruntime
+
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.output[:]
+    part.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of every layer that doesn't run
+    session = onnxruntime.InferenceSession(
+        part.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    sums = [
+        [value.sum(axis=(0, 2, 3), dtype=np.float64) / value[0, 0].size for value in values]
+        for start in range(0, len(inputs), BATCH)
+        for values in [session.run(None, {INPUT: inputs[start : start + BATCH]})]
+    ]
+    return [np.sum(one, axis=0) / len(inputs) for one in zip(*sums, strict=True)]
 
 
 def dequantized(network: bytes) -> Any:
