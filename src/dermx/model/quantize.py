@@ -1,11 +1,11 @@
-"""How does a network become three times smaller and twice as fast? In 8-bit integers.
+"""How does a network become three times smaller and a third faster? In 8-bit integers.
 
 Static quantisation: every channel's weights get their own scale, every activation's range is taken
 from a sample of training pictures. Rounding moves the mean of what a channel says, the same way for
 every picture, so biases are then shifted until it is back. The first convolutions, whose pictures
-are large and channels few, are left in floating point. Weights use 7 of the 8 bits: CPUs without
-VNNI add two products in 16 bits, which 8 would overflow, and would answer otherwise; so the answers
-are the same everywhere.
+are large and channels few, are left in floating point: of MobileNetV2's weights they are 3 %.
+Weights use 7 of the 8 bits: CPUs without VNNI add two products in 16 bits, which 8 would overflow,
+and would answer otherwise; so the answers are the same everywhere.
 
 Limits: it is faster only on CPUs with 8-bit dot products (VNNI, Arm's dotprod), and it answers a
 little otherwise; measure what it costs on pictures of its own.
@@ -22,9 +22,8 @@ from jaxtyping import Float32, Float64
 from dermx.errors import InputError, MissingExtraError
 from dermx.model.runtime import INPUT
 
-FLOAT_LAYERS: Final = 5  # convolutions from the start that stay in floating point
+FLOAT_LAYERS: Final = 20  # convolutions from the start that stay in floating point
 BATCH: Final = 16  # pictures per step of the calibration
-CORRECTED: Final = 64  # pictures that a channel's mean is taken over
 
 
 def quantize(
@@ -70,7 +69,7 @@ def quantize(
             nodes_to_exclude=convolutions[:float_layers],
         )
         model = onnx.load(small)
-        _correct_biases(model, onnx.load(plain), inputs[:: -(-len(inputs) // CORRECTED)])
+        _correct_biases(model, onnx.load(plain), inputs)
         return bytes(model.SerializeToString())
 
 
