@@ -79,6 +79,30 @@ def test_biases_make_up_for_what_rounding_shifts(
     assert np.square(corrected - before).mean() < np.square(rounded - before).mean()
 
 
+def test_a_convolution_without_a_bias_is_quantised_as_it_is(inputs: np.ndarray) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["pixels", "weight"], ["map"], name="only"),
+            helper.make_node("ReduceMean", ["map"], ["features"], axes=[2, 3], keepdims=0),
+        ],
+        "plain",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 64, 64])],
+        [
+            helper.make_tensor_value_info("map", TensorProto.FLOAT, ["n", 4, 62, 62]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 4]),
+        ],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    imports = [helper.make_opsetid("", 17)]
+    plain = helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+    small = quantize(plain, inputs, float_layers=0)
+    assert weight_types(small) == [TensorProto.INT8]
+    np.testing.assert_allclose(features(small, inputs), features(plain, inputs), atol=0.05)
+
+
 def test_weights_leave_a_bit_so_that_no_cpu_overflows(network: bytes, inputs: np.ndarray) -> None:
     import onnx
 

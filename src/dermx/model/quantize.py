@@ -85,12 +85,13 @@ def _correct_biases(model: Any, before: Any, inputs: Float32[np.ndarray, "n 3 s 
 
     names = {node.name: node.output[0] for node in before.graph.node if node.op_type == "Conv"}
     means = dict(zip(names, _channel_means(before, list(names.values()), inputs), strict=True))
-    behind = {node.output[0]: node.input for node in model.graph.node if "Dequant" in node.op_type}
+    behind = {n.output[0]: n.input for n in model.graph.node if n.op_type == "DequantizeLinear"}
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type != "Conv" or node.input[2] not in behind:
+        bias = behind.get(node.input[2]) if node.op_type == "Conv" and len(node.input) > 2 else None
+        if bias is None:  # no convolution, one in floating point, or one without a bias
             continue
-        whole, scale = (stored[name] for name in behind[node.input[2]][:2])
+        whole, scale = (stored[name] for name in bias[:2])
         [mean] = _channel_means(model, [node.output[0]], inputs)
         steps = np.rint((means[node.name] - mean) / numpy_helper.to_array(scale))
         shifted = numpy_helper.to_array(whole) + steps.astype(np.int32)
