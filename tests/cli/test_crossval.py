@@ -259,7 +259,7 @@ def test_a_run_in_8_bits_is_a_run(folds: Path, capsys: pytest.CaptureFixture[str
         for i in (1, 2)
         if read_parts(folds / f"fold-{i}")["val"]
     )
-    assert main(["quantize", str(run), "--out", str(out)]) == 0
+    assert main(["quantize", str(run), "--out", str(out), "--steps", "2"]) == 0
     assert "the same answer for" in capsys.readouterr().out
     told = json.loads((out / "quantize.json").read_text())
     files = [folder / "bundle" / "network.onnx" for folder in (run, out)]

@@ -9,9 +9,12 @@ import typer
 def quantize(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="New folder; evaluate it as a run.")],
+    steps: Annotated[
+        int, typer.Option(metavar="N", help="Batches that rounding is learnt on; 0: only rounded.")
+    ] = 384,
 ) -> None:
     """Make the model a quarter as large, and show what that costs on the validation part."""
     from dermx.cli.progress import track
     from dermx.workflow.quantizing import quantize_run
 
-    typer.echo(f"model: {quantize_run(run, out, track=track, say=typer.echo)}")
+    typer.echo(f"model: {quantize_run(run, out, steps=steps, track=track, say=typer.echo)}")

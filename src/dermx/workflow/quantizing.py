@@ -1,21 +1,23 @@
 """A trained run's model in 8-bit integers, beside what that costs on the validation part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from jaxtyping import Float32
 
-from dermx.config import load_config
-from dermx.errors import ConfigError, DataError
+from dermx.config import PreprocessConfig, load_config
+from dermx.errors import ConfigError, DataError, InputError
 from dermx.evaluate.intervals import percentile_interval, resampled
 from dermx.evaluate.metrics import score
 from dermx.model.bundle import load_bundle, write_bundle
 from dermx.model.card import model_card
 from dermx.model.quantize import quantize
 from dermx.preprocess.normalize import normalize
-from dermx.records import Predictions
+from dermx.preprocess.views import VIEWS, eight_views
+from dermx.records import Case, Predictions
 from dermx.runs import read_facts, read_parts, start_run
 from dermx.workflow.evaluation import predictions_of, write_json
 from dermx.workflow.training import finished_input
@@ -25,15 +27,25 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SAMPLE: Final = 256  # training pictures that ranges are measured on
+PRACTICE: Final = 2048  # training pictures, at most, that rounding is learnt on
+STEPS, BATCH = 384, 16  # of learning, and pictures in each
 COMPARED: Final = ("balanced_accuracy_dermoscopic", "accuracy", "recall_mel", "malignant_auroc")
 
 
-def quantize_run(run: Path, out: Path, *, track: "Track | None" = None, say: Say = print) -> Path:
+def quantize_run(
+    run: Path,
+    out: Path,
+    *,
+    steps: int = STEPS,
+    track: "Track | None" = None,
+    say: Say = print,
+) -> Path:
     """Quantise a run's model; `out` is then a run's folder that `evaluate_run` reads.
 
     Args:
         run: Folder written by `train_run`.
         out: New or empty folder; `out/quantize.json` compares both models on the validation part.
+        steps: Batches of training pictures on which rounding is learnt; 0 leaves that out.
         track: Shows progress.
         say: Shows one line per figure.
 
@@ -43,16 +55,28 @@ def quantize_run(run: Path, out: Path, *, track: "Track | None" = None, say: Say
     Raises:
         ConfigError: `out` is not empty.
         DataError: The run has no validation part.
+        InputError: `steps` is negative.
     """
+    if steps < 0:
+        raise InputError(f"--steps must be 0 or more, got {steps}")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another folder")
     bundle, parts = load_bundle(run / "bundle"), read_parts(run)
     if not parts["val"]:
         raise DataError(f"{run} has no validation part to measure the cost on")
     spec, config = bundle.preprocess, load_config(run / "config.json")
-    sample = parts["train"][:: max(1, len(parts["train"]) // SAMPLE)][:SAMPLE]
-    pixels = np.stack([finished_input(case.path, spec) for case in sample])
-    network = quantize(bundle.network.read_bytes(), normalize(pixels, spec.mean, spec.std))
+    before = bundle.network.read_bytes()
+    seen = _pixels(spread(parts["train"], SAMPLE), spec)
+    network = quantize(before, normalize(seen, spec.mean, spec.std))
+    if steps:
+        from dermx.train.rounding import learn_rounding
+
+        practice = _pixels(spread(parts["train"], PRACTICE), spec)
+        batches = _turned(practice, spec)
+        try:
+            network = learn_rounding(network, before, batches, steps=steps, say=say)
+        except InputError as error:
+            say(f"only rounded: {error}")
     config = replace(config, train=replace(config.train, architecture=f"{bundle.name}, int8"))
     start_run(out, parts, config, None)
     small = write_bundle(
@@ -75,6 +99,27 @@ def quantize_run(run: Path, out: Path, *, track: "Track | None" = None, say: Say
     ]
     write_json(out / "quantize.json", {"mebibytes": sizes} | _compare(*said, say=say))
     return small.folder
+
+
+def spread(cases: Sequence[Case], count: int) -> list[Case]:
+    """At most so many of the cases, evenly over their order."""
+    chosen = np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int)
+    return [cases[i] for i in chosen]
+
+
+def _pixels(cases: Sequence[Case], spec: PreprocessConfig) -> np.ndarray:
+    return np.stack([finished_input(case.path, spec) for case in cases])
+
+
+def _turned(pixels: np.ndarray, spec: PreprocessConfig) -> Iterator[Float32[np.ndarray, "n 3 s s"]]:
+    """Batches without end, of pictures in a new order each time, each turned at random."""
+    rng = np.random.default_rng(0)
+    while True:
+        order = rng.permutation(len(pixels))
+        for chosen in np.split(order, range(BATCH, len(order), BATCH)):
+            views = zip(chosen, rng.integers(VIEWS, size=len(chosen)), strict=True)
+            batch = np.stack([eight_views(pixels[i])[view] for i, view in views])
+            yield normalize(batch, spec.mean, spec.std)
 
 
 def _compare(before: Predictions, after: Predictions, *, say: Say) -> dict[str, object]:
