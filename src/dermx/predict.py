@@ -24,7 +24,7 @@ from dermx.preprocess.normalize import normalize
 from dermx.preprocess.pipeline import prepare
 from dermx.preprocess.reading import Source, read_picture
 from dermx.preprocess.shift import Change
-from dermx.preprocess.views import VIEWS, align, eight_views
+from dermx.preprocess.views import VIEWS, views_of
 from dermx.records import Case, Predictions, View
 
 Progress = Callable[[int], object]  # called with how many pictures were done since the last call
@@ -50,12 +50,12 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Passed:
-    """One picture after the network; of several views, `map` and `features` are the means."""
+    """One picture after the network."""
 
     prepared: Prepared
-    map: Float32[np.ndarray, "c h w"]  # aligned to the picture as it was taken
-    features: Float32[np.ndarray, " c"]
+    maps: Float32[np.ndarray, "v c h w"]  # of each view, as that view lies
     views: Float32[np.ndarray, "v c"]  # features of each view
+    features: Float32[np.ndarray, " c"]  # their mean
 
 
 def predict_cases(
@@ -176,8 +176,9 @@ def run_views(
         maps, features = session.run(np.stack(pixels))
     else:  # standardised before they are turned: an eighth of the work
         spec = session.bundle.preprocess
-        values = [eight_views(normalize(one, spec.mean, spec.std), (1, 2)) for one in pixels]
-        maps, features = session.run_normalized(np.concatenate(values))
+        standard = (normalize(one, spec.mean, spec.std) for one in pixels)
+        turned = (view for one in standard for view in views_of(one, (1, 2)))
+        maps, features = session.run_normalized(turned)
     shape = (len(pixels), views)
     return maps.reshape(*shape, *maps.shape[1:]), features.reshape(*shape, features.shape[1])
 
@@ -187,10 +188,9 @@ def passed(
     maps: Float32[np.ndarray, "v c h w"],
     features: Float32[np.ndarray, "v c"],
 ) -> Passed:
-    """Join the views of one picture: the mean of their features, and of their maps turned back."""
-    aligned = maps[0] if len(maps) == 1 else align(maps).mean(axis=0)
+    """Join the views of one picture."""
     mean = features[0] if len(features) == 1 else features.mean(axis=0)
-    return Passed(prepared=prepared, map=aligned, features=mean, views=features)
+    return Passed(prepared=prepared, maps=maps, views=features, features=mean)
 
 
 def read_prepared(source: Source, spec: PreprocessConfig) -> Prepared:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dermx.errors import InputError
-from dermx.explain.gradcam import class_maps, contrast_map, evidence, layer_maps
+from dermx.explain.gradcam import (
+    class_maps,
+    class_maps_of_views,
+    contrast_map,
+    evidence,
+    layer_maps,
+)
+from dermx.preprocess.views import align
 
 CLASSES, CHANNELS, SIDE = 8, 12, 7
 
@@ -136,3 +143,13 @@ def test_layer_cam_leaves_out_what_speaks_against() -> None:
     channels = np.float32([[[1, 0], [0, 2]], [[0, 3], [0, 1]]])
     (one,) = layer_maps(channels, np.float32([[2, -1]]))
     assert one.tolist() == [[0.5, 0], [0, 1]]  # only the first channel counts
+
+
+def test_the_map_of_eight_views_is_that_of_their_mean_turned_back() -> None:
+    rng = np.random.default_rng(0)
+    views = rng.normal(size=(8, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
+    of_mean = class_maps(align(views).mean(axis=0), weight)
+    np.testing.assert_allclose(class_maps_of_views(views, weight), of_mean, atol=1e-5)
+    alone = class_maps_of_views(views[:1], weight)
+    np.testing.assert_array_equal(alone, class_maps(views[0], weight))

@@ -60,13 +60,13 @@ def test_learning_brings_other_pictures_nearer(
     quantized: bytes, network: bytes, inputs: np.ndarray
 ) -> None:
     lines: list[str] = []
-    batches = [inputs[i : i + 12] for i in (0, 12, 24, 36)] * 4
-    learnt = learn_rounding(quantized, network, batches, steps=16, say=lines.append)
+    batches = [inputs[i : i + 12] for i in (0, 12, 24, 36)] * 8
+    learnt = learn_rounding(quantized, network, batches, steps=32, rate=0.01, say=lines.append)
     wanted = maps(network, inputs[48:])
     off = [np.square(maps(one, inputs[48:]) - wanted).mean() for one in (quantized, learnt)]
     assert off[1] < 0.95 * off[0]
     assert [line.split(":")[0] for line in lines] == [
-        f"rounding, batch {n} of 16" for n in (4, 8, 12, 16)
+        f"rounding, batch {n} of 32" for n in (8, 16, 24, 32)
     ]
 
 

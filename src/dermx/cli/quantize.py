@@ -11,7 +11,7 @@ def quantize(
     out: Annotated[Path, typer.Option(metavar="RUN", help="New folder; evaluate it as a run.")],
     steps: Annotated[
         int, typer.Option(metavar="N", help="Batches that rounding is learnt on; 0: only rounded.")
-    ] = 384,
+    ] = 320,
 ) -> None:
     """Make the model a quarter as large, and show what that costs on the validation part."""
     from dermx.cli.progress import track

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from dermx.errors import InputError
+from dermx.preprocess.views import align
 
 
 def class_maps(
@@ -46,6 +47,24 @@ def class_maps(
     np.float32(0.0)
     """
     return _scaled(evidence(feature_map, weight))
+
+
+def class_maps_of_views(
+    feature_maps: Float32[np.ndarray, "v c h w"], weight: Float32[np.ndarray, "classes c"]
+) -> Float32[np.ndarray, "classes h w"]:
+    """Grad-CAM of the mean over the views of a picture, of every class.
+
+    It is the mean of the views' evidence, which is far less to turn back than the feature maps.
+
+    Args:
+        feature_maps: Of a picture alone, or of its eight views (`dermx.preprocess.views`).
+        weight: Of the linear layer, a row per class.
+
+    Raises:
+        InputError: The number of channels differs from the linear layer's inputs.
+    """
+    each = np.stack([evidence(one, weight) for one in feature_maps])
+    return _scaled(each[0] if len(each) == 1 else align(each).mean(axis=0))
 
 
 def evidence(

@@ -22,7 +22,7 @@ from jaxtyping import Float32, Float64
 from dermx.errors import InputError, MissingExtraError
 from dermx.model.runtime import INPUT
 
-FLOAT_LAYERS: Final = 20  # convolutions from the start that stay in floating point
+FLOAT_LAYERS: Final = 2  # convolutions from the start that stay in floating point
 BATCH: Final = 16  # pictures per step of the calibration
 
 

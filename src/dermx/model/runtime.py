@@ -6,6 +6,7 @@ everything built on it (class maps, dropout, distances) uses the same numbers.
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -15,7 +16,7 @@ from dermx.model.bundle import Bundle
 from dermx.preprocess.normalize import normalize
 
 INPUT, MAP, FEATURES = "pixels", "map", "features"  # names in the ONNX file
-CHUNK = 2  # pictures per call and thread: their activations stay in its cache, which is faster
+CHUNK = 1  # pictures per call and thread: their activations stay in its cache, which is faster
 
 
 class Session:
@@ -84,10 +85,15 @@ class Session:
         return self._join(normalize(chunk, spec.mean, spec.std) for chunk in chunks)
 
     def run_normalized(
-        self, values: Float32[np.ndarray, "n 3 s s"]
+        self, pictures: Iterable[Float32[np.ndarray, "3 s s"]]
     ) -> tuple[Float32[np.ndarray, "n c h w"], Float32[np.ndarray, "n c"]]:
-        """Do what `run` does, for pictures that are standardised already."""
-        return self._join(np.split(values, range(self._chunk, len(values), self._chunk)))
+        """Do what `run` does, for pictures that are standardised already, at least one.
+
+        They are taken and copied a chunk at a time, so they may be views of others' memory.
+        """
+        waiting = iter(pictures)
+        chunks = iter(lambda: list(islice(waiting, self._chunk)), [])
+        return self._join(map(np.stack, chunks))
 
     def _join(self, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         parts = [self._session.run([MAP, FEATURES], {INPUT: chunk}) for chunk in chunks]

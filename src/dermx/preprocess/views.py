@@ -6,6 +6,7 @@ interpolation. `align` turns what the network says about places back to the firs
 Limit: a photograph of a face has an up; its turned views are less like what a model was trained on.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -28,11 +29,16 @@ def eight_views(
     >>> [tuple(map(int, np.argwhere(view[..., 0])[0])) for view in eight_views(corner)[:4]]
     [(0, 0), (1, 0), (1, 1), (0, 1)]
     """
-    views = np.empty((VIEWS, *picture.shape), picture.dtype)
-    for first, side in ((0, picture), (4, np.flip(picture, axes[1]))):
+    return np.stack(list(views_of(picture, axes)))
+
+
+def views_of(
+    picture: Num[np.ndarray, "..."], axes: tuple[int, int] = (0, 1)
+) -> Iterator[Num[np.ndarray, "..."]]:
+    """Yield the same one by one, without copying: they look at the picture's own memory."""
+    for side in (picture, np.flip(picture, axes[1])):
         for turns in range(4):
-            views[first + turns] = np.rot90(side, turns, axes)
-    return views
+            yield np.rot90(side, turns, axes)
 
 
 def align(maps: Float32[np.ndarray, "8 c h h"]) -> Float32[np.ndarray, "8 c h h"]:

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from dermx.errors import InputError
 from dermx.model.runtime import FEATURES, INPUT, MAP
+from dermx.train.loop import keep_freed_memory
 
 RATE: Final = 0.03  # of learning: largest move of a weight per batch, in steps of its rounding
 LARGEST: Final = 64  # of a weight in integers, which leaves one of the 8 bits
@@ -58,6 +59,7 @@ def learn_rounding(
     Raises:
         InputError: The network has an operation that isn't known here.
     """
+    keep_freed_memory()
     model = onnx.load_model_from_string(quantized)
     graph = Graph(model)
     options = onnxruntime.SessionOptions()
@@ -68,7 +70,7 @@ def learn_rounding(
     apart: list[list[float]] = []
     for step, pixels in enumerate(islice(batches, steps), 1):
         wanted = teacher.run([MAP, FEATURES], {INPUT: pixels})
-        given = graph(torch.from_numpy(pixels))
+        given = graph(torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last))
         off = [
             functional.mse_loss(given[name], torch.from_numpy(one)) / float(one.var())
             for name, one in zip((MAP, FEATURES), wanted, strict=True)
@@ -168,10 +170,31 @@ class Graph(nn.Module):
             tensors[one.whole].CopyFrom(numpy_helper.from_array(whole, one.whole))
 
 
+class _Rounded(torch.autograd.Function):
+    """Round to a grid; the gradient goes past it inside the range and nowhere outside.
+
+    What `torch.fake_quantize_per_tensor_affine` does, in a fifth of the time on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, step: float, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.ends = low, high
+        return value.clamp(low, high).mul_(1 / step).round_().mul_(step)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (value,) = ctx.saved_tensors
+        passed = torch.ops.aten.hardtanh_backward(gradient, value, *ctx.ends)
+        return passed, None, None, None
+
+
 def _quantize(node: Any, value: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     """Round to the grid of an activation, and stay in floating point."""
-    kind = torch.iinfo(zero.dtype)
-    return torch.fake_quantize_per_tensor_affine(value, float(scale), int(zero), kind.min, kind.max)
+    kind, step = torch.iinfo(zero.dtype), float(scale)
+    ends = ((end - int(zero)) * step for end in (kind.min, kind.max))
+    rounded: Tensor = _Rounded.apply(value, step, *ends)
+    return rounded
 
 
 def _dequantize(node: Any, value: Tensor, scale: Tensor, zero: Tensor) -> Tensor:

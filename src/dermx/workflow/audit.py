@@ -16,7 +16,7 @@ from dermx.errors import DataError, InputError, MissingExtraError, PictureError
 from dermx.evaluate.subgroups import by_subgroup
 from dermx.explain.audit import Audit, Curves, Sanity
 from dermx.explain.faithfulness import Faithful, centred_gaussian, faithfulness, random_map
-from dermx.explain.gradcam import class_maps
+from dermx.explain.gradcam import class_maps, class_maps_of_views
 from dermx.explain.localisation import Localised, localise
 from dermx.explain.painting import (
     ADDED,
@@ -163,7 +163,7 @@ class _Work:
         maps, features = run_views(self.session, [prepared.pixels], VIEWS)
         one = passed(prepared, maps[0], features[0])
         target = int(self.session.logits(one.features[None])[0].argmax())
-        return class_maps(one.map, self.bundle.weight)[target], target
+        return class_maps_of_views(one.maps, self.bundle.weight)[target], target
 
     def curves(self, cases: Sequence[Case]) -> Curves:
         """Deletion, insertion and ROAD of our map and of two that know nothing."""

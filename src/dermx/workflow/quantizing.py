@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 SAMPLE: Final = 256  # training pictures that ranges are measured on
 PRACTICE: Final = 2048  # training pictures, at most, that rounding is learnt on
-STEPS, BATCH = 384, 16  # of learning, and pictures in each
+STEPS, BATCH = 320, 16  # of learning, and pictures in each
 COMPARED: Final = ("balanced_accuracy_dermoscopic", "accuracy", "recall_mel", "malignant_auroc")
 
 
