@@ -20,11 +20,10 @@ from dermx.config import PreprocessConfig
 from dermx.errors import InputError, PictureError
 from dermx.model.bundle import Bundle
 from dermx.model.runtime import Session, usable_cores
-from dermx.preprocess.normalize import normalize
 from dermx.preprocess.pipeline import prepare
 from dermx.preprocess.reading import Source, read_picture
 from dermx.preprocess.shift import Change
-from dermx.preprocess.views import VIEWS, views_of
+from dermx.preprocess.views import VIEWS, eight_views
 from dermx.records import Case, Predictions, View
 
 Progress = Callable[[int], object]  # called with how many pictures were done since the last call
@@ -172,13 +171,8 @@ def run_views(
     """
     if views not in (1, VIEWS):
         raise InputError(f"views must be 1 or {VIEWS}, got {views}")
-    if views == 1:
-        maps, features = session.run(np.stack(pixels))
-    else:  # standardised before they are turned: an eighth of the work
-        spec = session.bundle.preprocess
-        standard = (normalize(one, spec.mean, spec.std) for one in pixels)
-        turned = (view for one in standard for view in views_of(one, (1, 2)))
-        maps, features = session.run_normalized(turned)
+    batch = pixels if views == 1 else [view for one in pixels for view in eight_views(one)]
+    maps, features = session.run(np.stack(batch))
     shape = (len(pixels), views)
     return maps.reshape(*shape, *maps.shape[1:]), features.reshape(*shape, features.shape[1])
 

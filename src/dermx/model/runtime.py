@@ -5,8 +5,6 @@ everything built on it (class maps, dropout, distances) uses the same numbers.
 """
 
 import os
-from collections.abc import Iterable
-from itertools import islice
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -82,21 +80,10 @@ class Session:
                 f"got {pixels.dtype} {pixels.shape}"
             )
         chunks = np.split(pixels, range(self._chunk, len(pixels), self._chunk))
-        return self._join(normalize(chunk, spec.mean, spec.std) for chunk in chunks)
-
-    def run_normalized(
-        self, pictures: Iterable[Float32[np.ndarray, "3 s s"]]
-    ) -> tuple[Float32[np.ndarray, "n c h w"], Float32[np.ndarray, "n c"]]:
-        """Do what `run` does, for pictures that are standardised already, at least one.
-
-        They are taken and copied a chunk at a time, so they may be views of others' memory.
-        """
-        waiting = iter(pictures)
-        chunks = iter(lambda: list(islice(waiting, self._chunk)), [])
-        return self._join(map(np.stack, chunks))
-
-    def _join(self, chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        parts = [self._session.run([MAP, FEATURES], {INPUT: chunk}) for chunk in chunks]
+        parts = [
+            self._session.run([MAP, FEATURES], {INPUT: normalize(chunk, spec.mean, spec.std)})
+            for chunk in chunks
+        ]
         maps, features = zip(*parts, strict=True)
         return np.concatenate(maps), np.concatenate(features)
 

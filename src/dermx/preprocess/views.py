@@ -6,7 +6,6 @@ interpolation. `align` turns what the network says about places back to the firs
 Limit: a photograph of a face has an up; its turned views are less like what a model was trained on.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -15,30 +14,22 @@ from jaxtyping import Float32, Num
 VIEWS: Final = 8
 
 
-def eight_views(
-    picture: Num[np.ndarray, "..."], axes: tuple[int, int] = (0, 1)
-) -> Num[np.ndarray, "8 ..."]:
+def eight_views(picture: Num[np.ndarray, "s s *more"]) -> Num[np.ndarray, "8 s s *more"]:
     """Return the picture turned by 0, 90, 180 and 270 degrees, then the same of its mirror image.
 
     Args:
-        picture: Of any kind, with two sides of the same length.
-        axes: Which of its axes are height and width.
+        picture: Of any kind, its sides of the same length.
 
     >>> corner = np.zeros((2, 2, 3), np.uint8)
     >>> corner[0, 0] = 1
     >>> [tuple(map(int, np.argwhere(view[..., 0])[0])) for view in eight_views(corner)[:4]]
     [(0, 0), (1, 0), (1, 1), (0, 1)]
     """
-    return np.stack(list(views_of(picture, axes)))
-
-
-def views_of(
-    picture: Num[np.ndarray, "..."], axes: tuple[int, int] = (0, 1)
-) -> Iterator[Num[np.ndarray, "..."]]:
-    """Yield the same one by one, without copying: they look at the picture's own memory."""
-    for side in (picture, np.flip(picture, axes[1])):
+    views = np.empty((VIEWS, *picture.shape), picture.dtype)
+    for first, side in ((0, picture), (4, np.flip(picture, 1))):
         for turns in range(4):
-            yield np.rot90(side, turns, axes)
+            views[first + turns] = np.rot90(side, turns)
+    return views
 
 
 def align(maps: Float32[np.ndarray, "8 c h h"]) -> Float32[np.ndarray, "8 c h h"]:
