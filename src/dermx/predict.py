@@ -171,8 +171,8 @@ def run_views(
     """
     if views not in (1, VIEWS):
         raise InputError(f"views must be 1 or {VIEWS}, got {views}")
-    batch = pixels if views == 1 else [view for one in pixels for view in eight_views(one)]
-    maps, features = session.run(np.stack(batch))
+    batch = np.stack(pixels) if views == 1 else np.concatenate([eight_views(p) for p in pixels])
+    maps, features = session.run(batch)
     shape = (len(pixels), views)
     return maps.reshape(*shape, *maps.shape[1:]), features.reshape(*shape, features.shape[1])
 

@@ -37,7 +37,7 @@ def class_maps(
         class. Strengths of different classes can't be compared.
 
     Raises:
-        InputError: The number of channels differs from the linear layer's inputs.
+        InputError: It is not one map, or its channels are not the linear layer's inputs.
 
     >>> bright = np.float32([[[0, 1], [2, 4]]])  # one channel
     >>> class_maps(bright, np.float32([[2], [-1]]))[0]
@@ -46,6 +46,8 @@ def class_maps(
     >>> class_maps(bright, np.float32([[2], [-1]]))[1].max()
     np.float32(0.0)
     """
+    if feature_map.ndim != 3:
+        raise InputError(f"need the map of one picture, (c, h, w), got {feature_map.shape}")
     return _scaled(evidence(feature_map, weight))
 
 
@@ -63,13 +65,13 @@ def class_maps_of_views(
     Raises:
         InputError: The number of channels differs from the linear layer's inputs.
     """
-    each = np.stack([evidence(one, weight) for one in feature_maps])
+    each = evidence(feature_maps, weight)
     return _scaled(each[0] if len(each) == 1 else align(each).mean(axis=0))
 
 
 def evidence(
-    feature_map: Float32[np.ndarray, "c h w"], weight: Float32[np.ndarray, "classes c"]
-) -> Float32[np.ndarray, "classes h w"]:
+    feature_map: Float32[np.ndarray, "*views c h w"], weight: Float32[np.ndarray, "classes c"]
+) -> Float32[np.ndarray, "*views classes h w"]:
     """What each cell adds to each class's logit, for and against it.
 
     Returns:
@@ -81,12 +83,14 @@ def evidence(
     >>> evidence(np.float32([[[0, 1], [2, 5]]]), np.float32([[2], [-1]])).mean(axis=(1, 2))
     array([ 4., -2.], dtype=float32)
     """
-    if feature_map.ndim != 3 or weight.ndim != 2 or feature_map.shape[0] != weight.shape[1]:
+    if feature_map.ndim < 3 or weight.ndim != 2 or feature_map.shape[-3] != weight.shape[1]:
         raise InputError(
             f"need a map (c, h, w) and weights (classes, c), "
             f"got {feature_map.shape} and {weight.shape}"
         )
-    return np.asarray(np.tensordot(weight, feature_map, axes=1), np.float32)
+    *views, _, height, width = feature_map.shape
+    cells = feature_map.reshape(*views, -1, height * width)
+    return np.asarray((weight @ cells).reshape(*views, -1, height, width), np.float32)
 
 
 def contrast_map(

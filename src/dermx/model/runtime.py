@@ -79,11 +79,11 @@ class Session:
                 f"need uint8 pictures of shape (n, {', '.join(map(str, wanted))}), "
                 f"got {pixels.dtype} {pixels.shape}"
             )
-        chunks = np.split(pixels, range(self._chunk, len(pixels), self._chunk))
-        parts = [
-            self._session.run([MAP, FEATURES], {INPUT: normalize(chunk, spec.mean, spec.std)})
-            for chunk in chunks
-        ]
+        values = np.empty((self._chunk, 3, *wanted[:2]), np.float32)  # one piece of memory for all
+        parts = []
+        for chunk in np.split(pixels, range(self._chunk, len(pixels), self._chunk)):
+            given = normalize(chunk, spec.mean, spec.std, out=values[: len(chunk)])
+            parts.append(self._session.run([MAP, FEATURES], {INPUT: given}))
         maps, features = zip(*parts, strict=True)
         return np.concatenate(maps), np.concatenate(features)
 
