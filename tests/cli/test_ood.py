@@ -106,7 +106,7 @@ def test_the_counts_of_the_table_are_the_gates(done: Path, run: Path) -> None:
     with (run / "ood" / "strangers.csv").open() as file:
         rows = list(csv.DictReader(file))
     rejected = sum(int(row["rejected"]) for row in rows)
-    assert rejected == gate.rejects(met.features, met.logits).sum()
+    assert rejected == gate.admit(met.features, met.logits).rejected.sum()
     assert sum(int(row["pictures"]) for row in rows) == len(met.images)
     for row in rows:
         counts = [int(row[key]) for key in ("rejected", "unsure", "confident")]
@@ -178,4 +178,4 @@ def test_the_gate_knows_its_colours(done: Path, run: Path) -> None:
     gate: Gate | None = load_gate(run)
     assert gate is not None
     test = Predictions.load(run / "evaluation" / "test" / "predictions.npz")
-    assert gate.rejects(test.features, test.logits).mean() < 0.35
+    assert gate.admit(test.features, test.logits).rejected.mean() < 0.35

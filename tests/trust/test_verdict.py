@@ -31,7 +31,7 @@ def test_every_figure_is_that_of_its_module(trust: Trust) -> None:
     np.testing.assert_allclose(judged.malignant, probs[:, danger].sum(axis=1))
     assert trust.gate is not None
     np.testing.assert_allclose(
-        judged.strangeness, trust.gate.score(cases.features, cases.logits), rtol=1e-5
+        judged.strangeness, trust.gate.admit(cases.features, cases.logits).score, rtol=1e-5
     )
     sampled = trust.calibration.probs(dropout_logits(cases.features[7], *layer(), rate=0.2))
     assert judged.entropy[7] == pytest.approx(predictive_entropy(sampled))

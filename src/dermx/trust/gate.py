@@ -31,6 +31,20 @@ STRANGERS: Final[dict[str, str]] = {"clinical": OTHER, "everyday": NO_LESION, "d
 _ARRAYS: Final = ("weight", "bias", "offsets", "cautions")
 
 
+@dataclass(frozen=True, eq=False)
+class Admission:
+    """What a gate says of n cases."""
+
+    # Log odds of "a stranger" against "of the answer's source", less those at which the wanted
+    # share of known cases is let in.
+    score: Float[np.ndarray, " n"]
+    rejected: Bool[np.ndarray, " n"]  # strangers
+    # Let in, but too much like another condition to be answered. For acne this is the strip where
+    # rosacea lies as well; for dermoscopy, easily told from photographs, it is empty or thin.
+    unsure: Bool[np.ndarray, " n"]
+    reasons: list[str]  # "known", "no lesion" or "other condition"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gate:
     """What decides whether a picture is answered; 26 KB, so it travels with a model."""
@@ -44,56 +58,34 @@ class Gate:
     offsets: Float32[np.ndarray, " sources"]  # log odds that make the score 0, per source
     cautions: Float32[np.ndarray, " sources"]  # scores above them are let in, but unsure; <= 0
 
-    def score(
+    def admit(
         self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
-    ) -> Float[np.ndarray, " n"]:
-        """How strange each case is for the answer it gets; above `threshold` it is a stranger.
+    ) -> Admission:
+        """Say of each case how strange it is, and what follows from that.
 
         Args:
             features: Of the network the gate was fitted for, single views or their mean.
             logits: Only the class with the highest counts, so calibration changes nothing.
-
-        Returns:
-            Log odds of "a stranger" against "of the answer's source", less those at which the
-            wanted share of known cases is let in.
 
         Raises:
             InputError: The arrays don't fit the gate.
         """
         self._check(features, logits)
         source = self.sources[logits.argmax(axis=1)]
-        odds = log_odds(features, source, self.weight, self.bias, len(self.offsets))
-        return np.asarray(odds - self.offsets[source])
-
-    def rejects(
-        self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
-    ) -> Bool[np.ndarray, " n"]:
-        """Whether each case is a stranger."""
-        return np.asarray(self.score(features, logits) > self.threshold)
-
-    def unsure(
-        self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
-    ) -> Bool[np.ndarray, " n"]:
-        """Whether each case is let in, but looks too much like another condition to be answered.
-
-        A stranger is not unsure. For acne this is the strip where rosacea lies as well; for
-        dermoscopy, which is easily told from photographs, it is empty or thin.
-        """
-        score = self.score(features, logits)
-        caution = self.cautions[self.sources[logits.argmax(axis=1)]]
-        return np.asarray((score <= self.threshold) & (score > caution))
-
-    def reasons(
-        self, features: Float[np.ndarray, "n c"], logits: Float[np.ndarray, "n classes"]
-    ) -> list[str]:
-        """For each case "known", "no lesion" or "other condition"."""
-        kinds = self.groups[len(self.offsets) :]
-        strange = (features.astype(np.float64) @ self.weight + self.bias)[:, len(self.offsets) :]
-        rejected = self.rejects(features, logits)
-        return [
-            STRANGERS[kinds[kind]] if out else KNOWN
-            for kind, out in zip(strange.argmax(axis=1), rejected, strict=True)
-        ]
+        groups = features.astype(np.float64) @ self.weight + self.bias
+        known = len(self.offsets)
+        score = _odds(groups, source, known) - self.offsets[source]
+        rejected = score > self.threshold
+        kinds = self.groups[known:]
+        return Admission(
+            score=score,
+            rejected=rejected,
+            unsure=~rejected & (score > self.cautions[source]),
+            reasons=[
+                STRANGERS[kinds[kind]] if out else KNOWN
+                for kind, out in zip(groups[:, known:].argmax(axis=1), rejected, strict=True)
+            ],
+        )
 
     @property
     def sources(self) -> Int[np.ndarray, " classes"]:
@@ -162,7 +154,12 @@ def log_odds(
     >>> odds.round(4)  # log((1 + 2) / 1)
     array([1.0986])
     """
-    groups = features.astype(np.float64) @ weight + bias
+    return _odds(features.astype(np.float64) @ weight + bias, source, sources)
+
+
+def _odds(
+    groups: Float[np.ndarray, "n groups"], source: Int[np.ndarray, " n"], sources: int
+) -> Float[np.ndarray, " n"]:
     strange = np.logaddexp.reduce(groups[:, sources:], axis=1)
     return np.asarray(strange - groups[np.arange(len(groups)), source])
 

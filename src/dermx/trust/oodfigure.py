@@ -51,13 +51,13 @@ def gate_figure(
 def _scores(
     axes: Axes, gate: Gate, known: Predictions, strange: Predictions, kinds: Sequence[str]
 ) -> None:
-    scores = gate.score(known.features, known.logits)
+    scores = gate.admit(known.features, known.logits).score
     strips = [
         (BY_CODE[code].name, scores[known.labels == index], _BLUE)
         for index, code in enumerate(known.codes)
         if (known.labels == index).any()
     ]
-    others = gate.score(strange.features, strange.logits)
+    others = gate.admit(strange.features, strange.logits).score
     for kind in ("clinical", "drawn", "everyday"):
         inside = np.array([k == kind for k in kinds])
         if inside.any():

@@ -22,7 +22,7 @@ from dermx.errors import BundleError, DermxError
 from dermx.model.bundle import Bundle, TrustParts
 from dermx.trust.calibration import Calibration
 from dermx.trust.conformal import Sets
-from dermx.trust.gate import KNOWN, NO_LESION, Gate
+from dermx.trust.gate import KNOWN, NO_LESION, Admission, Gate
 from dermx.trust.referral import Rule
 from dermx.trust.uncertainty import SAMPLES, dropout_logits, mutual_information, predictive_entropy
 
@@ -170,25 +170,25 @@ def judge(
     entropy, information = scatter(trust, features, weight, bias)
     inside = trust.sets.contain(probs)
     inside[np.arange(len(probs)), answers] = True
-    strangeness, reasons = np.zeros(len(probs)), [KNOWN] * len(probs)
-    unsure = np.zeros(len(probs), bool)
+    none = np.zeros(len(probs), bool)
+    admission = Admission(none.astype(float), none, none, [KNOWN] * len(probs))
     if trust.gate is not None:
-        strangeness = trust.gate.score(features, logits)
-        reasons = trust.gate.reasons(features, logits)
-        unsure = trust.gate.unsure(features, logits)
-    is_ood = np.array([reason != KNOWN for reason in reasons], bool)
+        admission = trust.gate.admit(features, logits)
     malignant = probs[:, [code in MALIGNANT for code in trust.codes]].sum(axis=1)
     abstain = trust.rule.abstain(
-        confidence, is_ood=is_ood | unsure, set_size=inside.sum(axis=1), information=information
+        confidence,
+        is_ood=admission.rejected | admission.unsure,
+        set_size=inside.sum(axis=1),
+        information=information,
     )
     return Judged(
         answers=answers,
         probs=probs,
         confidence=confidence,
-        strangeness=strangeness,
-        is_ood=is_ood,
-        unsure=unsure,
-        reasons=reasons,
+        strangeness=admission.score,
+        is_ood=admission.rejected,
+        unsure=admission.unsure,
+        reasons=admission.reasons,
         entropy=entropy,
         information=information,
         inside=inside,

@@ -253,9 +253,9 @@ def _compared(
     rows.append({"detector": "gate", "on": "choose", **left_out_row(crossed, acceptance)})
     on, known, strange, kinds = sets[1]
     row = detector_row(
-        gate.score(known.features, known.logits),
+        gate.admit(known.features, known.logits).score,
         known.labels,
-        gate.score(strange.features, strange.logits),
+        gate.admit(strange.features, strange.logits).score,
         kinds,
         codes=known.codes,
         threshold=gate.threshold,

@@ -18,8 +18,8 @@ def report_gate(gate: Gate, test: Predictions, seen: Views) -> dict[str, Any]:
     """Count rejected and unsure cases by class, and strangers by kind and disease."""
     test = test.select(test.labels >= 0)
     names = [test.codes[label] for label in test.labels]
-    out, unsure = (f(test.features, test.logits) for f in (gate.rejects, gate.unsure))
-    rejected, doubted = shares_by(out, names), shares_by(unsure, names)
+    known = gate.admit(test.features, test.logits)
+    rejected, doubted = shares_by(known.rejected, names), shares_by(known.unsure, names)
     classes = [
         {
             "class": code,
@@ -34,8 +34,7 @@ def report_gate(gate: Gate, test: Predictions, seen: Views) -> dict[str, Any]:
     kinds = [seen.kinds[i] for i in first]
     # Each everyday photograph is a group of its own; a table has one row for them all.
     what = [k if k == "everyday" else g for k, g in zip(kinds, strange.groups, strict=True)]
-    away, doubt = (f(strange.features, strange.logits) for f in (gate.rejects, gate.unsure))
-    reasons = gate.reasons(strange.features, strange.logits)
+    met = gate.admit(strange.features, strange.logits)
     table = []
     for kind, group in dict.fromkeys(zip(kinds, what, strict=True)):
         here = np.array([pair == (kind, group) for pair in zip(kinds, what, strict=True)])
@@ -44,12 +43,12 @@ def report_gate(gate: Gate, test: Predictions, seen: Views) -> dict[str, Any]:
                 "kind": kind,
                 "group": group,
                 "pictures": int(here.sum()),
-                "rejected": int(away[here].sum()),
-                "unsure": int(doubt[here].sum()),
-                "confident": int((~(away | doubt))[here].sum()),
+                "rejected": int(met.rejected[here].sum()),
+                "unsure": int(met.unsure[here].sum()),
+                "confident": int((~(met.rejected | met.unsure))[here].sum()),
                 "called_no_lesion": sum(
                     reason == NO_LESION
-                    for reason, inside in zip(reasons, here, strict=True)
+                    for reason, inside in zip(met.reasons, here, strict=True)
                     if inside
                 ),
             }
