@@ -67,3 +67,15 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, colour_network: bytes)
         figures={"accuracy": 0.5},
         card="# A model for tests\n",
     )
+
+
+@pytest.fixture(scope="session")
+def network() -> bytes:
+    """ONNX of a small MobileNetV2 with weights drawn at random, for pictures of 64 pixels."""
+    torch = pytest.importorskip("torch", reason="exporting needs dermx[train]")
+    from dermx.train.export import to_onnx
+    from dermx.train.network import build_network
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    return to_onnx(build_network("mobilenetv2_035", 8, pretrained=False), 64)

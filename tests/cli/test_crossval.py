@@ -19,6 +19,7 @@ from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.runs import read_parts  # noqa: E402
+from dermx.train.rounding import OPERATIONS  # noqa: E402
 from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
 from dermx.workflow.evaluation import evaluate_run  # noqa: E402
 from dermx.workflow.training import train_run  # noqa: E402
@@ -253,7 +254,9 @@ def test_all_pictures_are_scored_and_said_to_be(folds: Path) -> None:
     assert "those it was trained on included" in report.read_text(encoding="utf-8")
 
 
-def test_a_run_in_8_bits_is_a_run(folds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_8_bits_is_a_run(
+    folds: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, out = next(
         (folds / f"fold-{i}", folds / "int8")
         for i in (1, 2)
@@ -270,3 +273,6 @@ def test_a_run_in_8_bits_is_a_run(folds: Path, capsys: pytest.CaptureFixture[str
     assert load_bundle(folds / "small").figures["cases"] == len(read_parts(out)["test"])
     assert main(["quantize", str(run), "--out", str(out)]) == 2
     assert "is not empty; choose another folder" in capsys.readouterr().err
+    monkeypatch.delitem(OPERATIONS, "Conv")
+    assert main(["quantize", str(run), "--out", str(folds / "rounded")]) == 0
+    assert "only rounded: can't learn to round a network with Conv" in capsys.readouterr().out

@@ -2,19 +2,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-torch = pytest.importorskip("torch", reason="exporting needs dermx[train]")
+pytest.importorskip("torch", reason="exporting needs dermx[train]")
 
-from dermx.errors import InputError  # noqa: E402
-from dermx.model.quantize import FLOAT_LAYERS, dequantized, quantize  # noqa: E402
-from dermx.train.export import to_onnx  # noqa: E402
-from dermx.train.network import build_network  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def network() -> bytes:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    return to_onnx(build_network("mobilenetv2_035", 8, pretrained=False), 64)
+from dermx.errors import InputError
+from dermx.model.quantize import FLOAT_LAYERS, dequantized, quantize
 
 
 @pytest.fixture(scope="module")

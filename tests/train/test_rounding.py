@@ -20,13 +20,6 @@ def inputs() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def network() -> bytes:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    return to_onnx(build_network("mobilenetv2_035", 8, pretrained=False), 64)
-
-
-@pytest.fixture(scope="module")
 def quantized(network: bytes, inputs: np.ndarray) -> bytes:
     return quantize(network, inputs[:24], float_layers=2)
 
@@ -48,6 +41,19 @@ def test_the_graph_says_what_the_runtime_says(quantized: bytes, inputs: np.ndarr
     theirs = maps(quantized, inputs[:8])
     assert np.square(ours["map"].numpy() - theirs).mean() < 1e-3 * theirs.var()
     np.testing.assert_allclose(ours["features"], ours["map"].numpy().mean((2, 3)), atol=1e-6)
+
+
+def test_every_operation_does_what_the_runtime_does(inputs: np.ndarray) -> None:
+    torch.manual_seed(0)  # swish and squeeze-and-excite: products, sigmoids and means
+    plain = to_onnx(build_network("efficientnet_b0", 8, pretrained=False), 64)
+    with torch.no_grad():
+        ours = Graph(onnx.load_model_from_string(plain))(torch.from_numpy(inputs[:4]))
+    np.testing.assert_allclose(ours["map"], maps(plain, inputs[:4]), atol=1e-4)
+
+
+def test_no_step_is_refused(quantized: bytes, network: bytes) -> None:
+    with pytest.raises(InputError, match="needs at least one step, got 0"):
+        learn_rounding(quantized, network, [], steps=0)
 
 
 def test_without_pictures_every_integer_stays(quantized: bytes, network: bytes) -> None:

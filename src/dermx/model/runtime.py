@@ -14,7 +14,7 @@ from dermx.model.bundle import Bundle
 from dermx.preprocess.normalize import normalize
 
 INPUT, MAP, FEATURES = "pixels", "map", "features"  # names in the ONNX file
-CHUNK = 1  # pictures per call and thread: their activations stay in its cache, which is faster
+CHUNK = 1  # pictures per call and thread: more at once are no faster and need more memory
 
 
 class Session:

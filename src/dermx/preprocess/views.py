@@ -13,8 +13,6 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 VIEWS: Final = 8
-
-
 _TURNS: Final = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 
 

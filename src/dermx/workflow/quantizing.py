@@ -45,7 +45,8 @@ def quantize_run(
     Args:
         run: Folder written by `train_run`.
         out: New or empty folder; `out/quantize.json` compares both models on the validation part.
-        steps: Batches of training pictures on which rounding is learnt; 0 leaves that out.
+        steps: Batches of training pictures on which rounding is learnt; 0 leaves that out, and so
+            does a network that `dermx.train.rounding` doesn't know.
         track: Shows progress.
         say: Shows one line per figure.
 
@@ -66,13 +67,12 @@ def quantize_run(
         raise DataError(f"{run} has no validation part to measure the cost on")
     spec, config = bundle.preprocess, load_config(run / "config.json")
     before = bundle.network.read_bytes()
-    seen = _pixels(spread(parts["train"], SAMPLE), spec)
+    seen = _pixels(_spread(parts["train"], SAMPLE), spec)
     network = quantize(before, normalize(seen, spec.mean, spec.std))
     if steps:
         from dermx.train.rounding import learn_rounding
 
-        practice = _pixels(spread(parts["train"], PRACTICE), spec)
-        batches = _turned(practice, spec)
+        batches = _turned(_pixels(_spread(parts["train"], PRACTICE), spec), spec)
         try:
             network = learn_rounding(network, before, batches, steps=steps, say=say)
         except InputError as error:
@@ -101,7 +101,7 @@ def quantize_run(
     return small.folder
 
 
-def spread(cases: Sequence[Case], count: int) -> list[Case]:
+def _spread(cases: Sequence[Case], count: int) -> list[Case]:
     """At most so many of the cases, evenly over their order."""
     chosen = np.linspace(0, len(cases) - 1, min(count, len(cases))).round().astype(int)
     return [cases[i] for i in chosen]
