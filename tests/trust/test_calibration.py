@@ -12,6 +12,7 @@ from dermx.trust.calibration import (
     Calibration,
     answer_reliability,
     brier_score,
+    calibration_error_by_chance,
     classwise_calibration_error,
     expected_calibration_error,
     fit_calibration,
@@ -46,6 +47,22 @@ def test_a_reliability_table_in_json_has_none_where_a_bin_is_empty() -> None:
         "confidence": [None, 0.75],
         "accuracy": [None, 0.5],
     }
+
+
+def test_the_error_by_chance_is_that_of_labels_drawn_from_the_probabilities() -> None:
+    # One case of 0.7 is right (error 0.3) or wrong (0.7); four in a bin are 0 to 4 times right.
+    one = calibration_error_by_chance(np.array([[0.7, 0.3]]), n_draws=2000)
+    assert set(one.round(6)) == {0.3, 0.7}
+    assert (one < 0.5).mean() == pytest.approx(0.7, abs=0.04)
+    four = calibration_error_by_chance(np.tile([0.5, 0.5], (4, 1)), n_draws=4000)
+    assert four.mean() == pytest.approx((2 * 0.5 + 8 * 0.25) / 16, abs=0.01)
+    # And the same as the error of whole labels drawn class by class.
+    probs, rng = softmax(drawn(400)[0]), np.random.default_rng(5)
+    again = [
+        expected_calibration_error(probs, rng.multinomial(1, probs).argmax(axis=1))
+        for _ in range(400)
+    ]
+    assert calibration_error_by_chance(probs).mean() == pytest.approx(np.mean(again), rel=0.05)
 
 
 def test_equal_mass_bins_have_the_same_number_of_cases() -> None:

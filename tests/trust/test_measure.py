@@ -58,11 +58,12 @@ def test_a_calibrated_world_has_small_errors_inside_their_own_intervals() -> Non
     known = world(3000, sharpness=1.0)
     found = calibration_figures(softmax(known.logits), known, n_boot=60)
     assert set(found) == {
-        "ece", "ece_equal_mass", "classwise_ece", "smooth_ece", "brier", "log_loss",
+        "ece", "ece_by_chance", "ece_equal_mass", "classwise_ece", "smooth_ece", "brier",
+        "log_loss",
     }  # fmt: skip
     assert found["ece"]["value"] < 0.02
-    for name in ("brier", "log_loss"):
-        low, value, high = (found[name][end] for end in ("low", "value", "high"))
+    for name, of in (("ece", "ece_by_chance"), ("brier", "brier"), ("log_loss", "log_loss")):
+        low, value, high = found[of]["low"], found[name]["value"], found[of]["high"]
         assert low is not None
         assert value is not None
         assert high is not None

@@ -159,6 +159,30 @@ def expected_calibration_error(
     return _binned_gap(confidence, hit, _bins(confidence, n_bins, equal_mass), weights)
 
 
+def calibration_error_by_chance(
+    probs: Float[np.ndarray, "n classes"], *, n_bins: int = 15, n_draws: int = 1000, seed: int = 0
+) -> Float[np.ndarray, " n_draws"]:
+    """`expected_calibration_error` of a model that is right exactly as often as it says.
+
+    Few cases in a bin are rarely right in exactly the stated share, so the error of a perfectly
+    calibrated model is not 0: only one beyond these values shows that confidence is off. Cases
+    are drawn one by one; where several are of one lesion, chance does more than this.
+
+    Args:
+        probs: Class probabilities, the only thing that the error depends on here.
+        n_bins: Number of confidence bins on [0, 1].
+        n_draws: How many times it is drawn which cases are right.
+        seed: Of the draws.
+
+    Source: consistency resampling, Broecker and Smith 2007 (doi:10.1175/WAF993.1).
+    """
+    confidence = probs.max(axis=1)
+    bins = _bins(confidence, n_bins, False)
+    rng = np.random.default_rng(seed)
+    draws = (rng.random(len(confidence)) < confidence for _ in range(n_draws))
+    return np.array([_binned_gap(confidence, hit, bins, None) for hit in draws])
+
+
 def classwise_calibration_error(
     probs: Float[np.ndarray, "n classes"],
     labels: Int[np.ndarray, " n"],

@@ -18,6 +18,7 @@ from dermx.evaluate.screening import dangerous_cases, rates
 from dermx.records import Predictions
 from dermx.trust.calibration import (
     brier_score,
+    calibration_error_by_chance,
     classwise_calibration_error,
     expected_calibration_error,
     log_loss,
@@ -56,8 +57,9 @@ def calibration_figures(
         n_boot: Resamples of lesions.
 
     Returns:
-        `ece` (15 bins of equal width), `ece_equal_mass`, `classwise_ece` (mean over the classes
-        that have cases), `smooth_ece`, `brier`, `log_loss`.
+        `ece` (15 bins of equal width), `ece_by_chance` (what it is where confidence is right, with
+        95 % of the draws), `ece_equal_mass`, `classwise_ece` (mean over the classes that have
+        cases), `smooth_ece`, `brier`, `log_loss`.
     """
     present = np.unique(known.labels)
 
@@ -77,12 +79,14 @@ def calibration_figures(
     }
     drawn = resamples(known, n_boot)
     labels = known.labels
-    return {
+    told = {
         name: estimate(
             of(probs, labels), np.array([of(probs, labels, weights=row) for row in drawn])
         )
         for name, of in figures.items()
     }
+    chance = calibration_error_by_chance(probs, n_draws=n_boot)
+    return {**told, "ece_by_chance": estimate(float(chance.mean()), chance)}
 
 
 def dermoscopic(predictions: Predictions) -> Predictions:
