@@ -19,6 +19,7 @@ from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.runs import read_parts  # noqa: E402
+from dermx.train.guide import read_scores  # noqa: E402
 from dermx.train.rounding import OPERATIONS  # noqa: E402
 from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
 from dermx.workflow.evaluation import evaluate_run  # noqa: E402
@@ -109,6 +110,13 @@ def test_mean_and_spread_are_those_of_the_folds(folds: Path) -> None:
     assert row["sd"] == pytest.approx(np.std(each, ddof=1))
     report = json.loads((folds / "evaluation" / "out-of-fold" / "metrics.json").read_text())
     assert report["cases"] == len(read_parts(folds)["train"])
+
+
+def test_the_pictures_that_surprised_the_folds_are_a_curriculums_hard_ones(folds: Path) -> None:
+    whole = Predictions.load(folds / "predictions.npz")
+    losses = read_scores(folds / "difficulty.csv", whole.images)
+    right = whole.probs[np.arange(len(whole.labels)), whole.labels]
+    np.testing.assert_allclose(losses, -np.log(right), atol=1e-5)
 
 
 def test_the_folds_models_are_one_that_is_scored_on_what_no_fold_saw(folds: Path) -> None:

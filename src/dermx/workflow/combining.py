@@ -1,5 +1,7 @@
 """Several models: one per fold, and several as one."""
 
+import csv
+import io
 import math
 import shutil
 from collections import Counter
@@ -19,7 +21,7 @@ from dermx.evaluate.metrics import score
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.model.card import model_card
 from dermx.predict import predict_cases
-from dermx.records import Case
+from dermx.records import Case, Predictions, write_whole
 from dermx.runs import (
     read_facts,
     read_parts,
@@ -53,8 +55,9 @@ def crossval_run(
     """Train and test K times on folds by lesion; each fold is a run in `out/fold-<i>`.
 
     Beside them `out` then holds `predictions.npz`, every case's answer by the model that had not
-    seen its lesion, a report of these, `crossval.json` with mean and spread over the folds, and
-    `bundle/`, the folds' models as one, to be evaluated on the test part that no fold has seen.
+    seen its lesion, a report of these, `difficulty.csv` with their log losses (a curriculum's
+    scores), `crossval.json` with mean and spread over the folds, and `bundle/`, the folds' models
+    as one, to be evaluated on the test part that no fold has seen.
 
     Args:
         out: Folder of the cross-validation.
@@ -199,6 +202,7 @@ def _summarise_folds(
     ]
     whole, scores = pooled(said), [score(one).values for one in said]
     whole.save(out / "predictions.npz")
+    _write_difficulty(out / "difficulty.csv", whole)
     found = spread(scores)
     rows = {
         name: {"mean": _or_none(mean), "sd": _or_none(sd)}
@@ -218,6 +222,18 @@ def _summarise_folds(
         title=f"{out.name}, each case by the fold that had not seen it",
         facts=read_facts(out),
     )
+
+
+def _write_difficulty(path: Path, said: Predictions) -> None:
+    """Write how surprised the models were by each picture's diagnosis, in nats."""
+    truth = said.probs[np.arange(len(said.labels)), said.labels]
+    losses = -np.log(np.maximum(truth, np.finfo(np.float32).tiny))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "score"])
+    writer.writerows(zip(said.images, losses.tolist(), strict=True))
+    with write_whole(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def _write_ensemble(
