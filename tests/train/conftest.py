@@ -29,8 +29,9 @@ def pictures(folder: Path, n: int, size: int, seed: int) -> Pictures:
     paths = []
     for i in range(n):
         path = folder / f"{i}.stamp"  # the cache looks at the files; the pixels come from here
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if not path.exists():  # touched again it would be another file, and the cache made anew
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         paths.append(path)
     cache = open_cache(folder, paths, lambda path: pixels[int(path.stem)], recipe=(n, size, seed))
     return Pictures(cache=cache, labels=labels)
