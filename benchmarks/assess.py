@@ -10,23 +10,26 @@ dermx     `Model.assess` on an RGB array: cut, scale, eight views, and all the a
 pytorch   the straightforward composition: 8 forward passes for the views, 30 with dropout switched
           on, one forward and backward for Grad-CAM, and the same calibration and set in NumPy
 
-    python benchmarks/assess.py [--model BUNDLE] [--run RUN] [--threads 1] [--rounds 15]
+    python benchmarks/assess.py [--model BUNDLE] [--run RUN …] [--threads 1] [--rounds 15]
 
-PyTorch's network has the weights of RUN (`best.safetensors`) where one is named, and its answer is
+Of a model made of several networks, each of PyTorch's passes goes through all of them. They have
+the weights of the RUNs (`best.safetensors`) where these are named, one a network, and the answer is
 then compared with ours; else weights drawn at random, which cost the same time.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
+from safetensors.torch import load_file
 
 from dermx.assess import Model
 from dermx.data.phantom import draw_phantom
+from dermx.errors import InputError
 from dermx.model.bundle import load_bundle
 from dermx.preprocess.normalize import normalize
 from dermx.preprocess.pipeline import prepare
@@ -38,18 +41,22 @@ from dermx.trust.verdict import Trust
 class Composition:
     """A trusted answer as one would write it with PyTorch and hooks."""
 
-    def __init__(self, model: Model, trust: Trust, run: Path | None) -> None:
+    def __init__(self, model: Model, trust: Trust, runs: Sequence[Path]) -> None:
         self.model, self.trust = model, trust
-        self.network = timm.create_model(
-            model.bundle.architecture.partition(",")[0],  # "…, int8" is the same network
-            num_classes=len(model.bundle.codes),
-            drop_rate=0.2,
+        names = member_names(model.bundle.architecture)
+        if runs and len(runs) != len(names):
+            raise InputError(f"{len(runs)} runs named for the networks {', '.join(names)}")
+        self.networks = torch.nn.ModuleList(
+            timm.create_model(name, num_classes=len(model.bundle.codes), drop_rate=0.2)
+            for name in names
         )
-        if run is not None:
-            from safetensors.torch import load_file
+        for network, run in zip(self.networks, runs, strict=False):
+            network.load_state_dict(load_file(run / "best.safetensors"))
+        self.networks.eval()
 
-            self.network.load_state_dict(load_file(run / "best.safetensors"))
-        self.network.eval()
+    def logits(self, views: torch.Tensor) -> torch.Tensor:
+        """Mean of the networks, (n, classes)."""
+        return torch.stack([network(views) for network in self.networks]).mean(dim=0)
 
     def assess(self, picture: np.ndarray) -> np.ndarray:
         """Do everything; the calibrated probabilities are returned."""
@@ -57,13 +64,14 @@ class Composition:
         pixels, _ = prepare(picture, spec)
         views = torch.from_numpy(normalize(eight_views(pixels), spec.mean, spec.std))
         with torch.no_grad():
-            logits = torch.cat([self.network(view[None]) for view in views])
-            for module in self.network.modules():  # Monte Carlo: only dropout is in training mode
+            logits = torch.cat([self.logits(view[None]) for view in views])
+            for module in self.networks.modules():  # Monte Carlo: only dropout is in training mode
                 if isinstance(module, torch.nn.Dropout):
                     module.train()
-            self.network.training = True
-            sampled = torch.cat([self.network(views[:1]) for _ in range(SAMPLES)])
-            self.network.eval()
+            for network in self.networks:
+                network.training = True
+            sampled = torch.cat([self.logits(views[:1]) for _ in range(SAMPLES)])
+            self.networks.eval()
         probs = self.trust.calibration.probs(logits.mean(dim=0, keepdim=True).numpy())
         dropped = self.trust.calibration.probs(sampled.numpy())
         predictive_entropy(dropped), mutual_information(dropped)
@@ -73,12 +81,26 @@ class Composition:
 
     def heat_map(self, view: torch.Tensor, answer: int) -> np.ndarray:
         """Grad-CAM by backpropagation."""
-        feature_map = self.network.forward_features(view)
-        feature_map.retain_grad()
-        self.network.forward_head(feature_map)[0, answer].backward()
-        assert feature_map.grad is not None
-        channels = feature_map.grad.mean(dim=(2, 3), keepdim=True)
-        return (channels * feature_map).sum(dim=1).relu()[0].detach().numpy()
+        maps = [network.forward_features(view) for network in self.networks]
+        for one in maps:
+            one.retain_grad()
+        pairs = zip(self.networks, maps, strict=True)
+        sum(network.forward_head(one) for network, one in pairs)[0, answer].backward()
+        weighted = [(one.grad.mean(dim=(2, 3), keepdim=True) * one).sum(dim=1) for one in maps]
+        return torch.stack(weighted).mean(dim=0).relu()[0].detach().numpy()
+
+
+def member_names(architecture: str) -> list[str]:
+    """Names of the networks that a model is made of.
+
+    >>> member_names("2 x mobilenetv2_100 + tf_efficientnet_lite0, int8")
+    ['mobilenetv2_100', 'mobilenetv2_100', 'tf_efficientnet_lite0']
+    """
+    names = []
+    for part in architecture.split(" + "):
+        count, times, name = part.partition(",")[0].rpartition(" x ")  # ", int8": the same network
+        names += [name] * (int(count) if times else 1)
+    return names
 
 
 def median(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -94,7 +116,9 @@ def median(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a model's folder; default: the shipped one")
-    parser.add_argument("--run", type=Path, help="the run it came from, for the same weights")
+    parser.add_argument(
+        "--run", type=Path, nargs="*", default=[], help="the runs it came from, for its weights"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
@@ -111,7 +135,7 @@ def main() -> None:
         answer.heatmap()
         return np.array(list(answer.probabilities.values()))
 
-    if given.run is not None:
+    if given.run:
         difference = np.abs(ours() - theirs.assess(picture)).max()
         print(f"largest difference of a probability: {difference:.1e}")
     found = median(

@@ -15,6 +15,7 @@ from dermx.diagnoses import CODES  # noqa: E402
 from dermx.errors import InputError  # noqa: E402
 from dermx.explain.sanity import forgotten, rank_correlation  # noqa: E402
 from dermx.model.bundle import Bundle, write_bundle  # noqa: E402
+from dermx.model.merge import merge  # noqa: E402
 from dermx.model.runtime import Session  # noqa: E402
 
 
@@ -76,6 +77,23 @@ def test_the_last_layers_are_drawn_afresh_and_the_first_are_not(
         else:
             assert not after[name].any()
     assert not mixed.network.exists()
+
+
+def test_of_networks_side_by_side_each_forgets_its_last_layers(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    merged = merge([bundle, bundle], np.array([0.5, 0.5]))
+    both = write_bundle(
+        tmp_path / "both",
+        name="both", architecture="four + four", preprocess=bundle.preprocess,
+        network_bytes=merged.network, weight=merged.weight, bias=merged.bias,
+        figures={}, card="",
+    )  # fmt: skip
+    before = weights_of(both.network)
+    with forgotten(both, 0.25, seed=0) as mixed:
+        after = weights_of(mixed.network)
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    assert changed == {"member0/w3", "member0/b3", "member1/w3", "member1/b3"}
 
 
 def test_a_seed_always_draws_alike(bundle: Bundle) -> None:

@@ -63,8 +63,10 @@ def forgotten(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
         raise MissingExtraError("drawing a network's weights afresh", "train") from error
     rng = np.random.default_rng(seed)
     model = dequantized(bundle.network.read_bytes())
-    layers = [node for node in model.graph.node if node.op_type in LAYERS and _learnt(model, node)]
-    for node in layers[len(layers) - round(share * len(layers)) :]:
+    layers = [
+        node for node in _last_first(model) if node.op_type in LAYERS and _learnt(model, node)
+    ]
+    for node in layers[: round(share * len(layers))]:
         _draw_afresh(model, node, rng)
     weight = rng.normal(0, bundle.weight.std(), bundle.weight.shape).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
@@ -89,6 +91,18 @@ def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Ranks from 0; equal values share the mean of theirs."""
     _, member, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[member])
+
+
+def _last_first(model: Any) -> list[Any]:
+    """The nodes by how many follow; of networks side by side, the last of each come first."""
+    followed_by: dict[str, int] = {}  # of a value, on the longest way to the end
+    counted = []
+    for node in reversed(model.graph.node):
+        count = max((followed_by.get(name, 0) for name in node.output), default=0)
+        counted.append((count, node))
+        for name in node.input:
+            followed_by[name] = max(followed_by.get(name, 0), count + 1)
+    return [node for _, node in sorted(counted, key=lambda one: one[0])]
 
 
 def _learnt(model: Any, node: Any) -> list[Any]:
