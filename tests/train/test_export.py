@@ -1,7 +1,12 @@
+from pathlib import Path
+
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from timm.layers import Conv2dSame
 
 from dermx.errors import BundleError
 from dermx.model.runtime import linear
@@ -9,8 +14,8 @@ from dermx.train.export import TOLERANCE, head_arrays, largest_difference, to_on
 from dermx.train.network import build_network
 
 
-def run(onnx: bytes, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+def run(network: bytes, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     feature_map, features = session.run(["map", "features"], {"pixels": inputs})
     return feature_map, features
 
@@ -26,6 +31,21 @@ def test_the_export_answers_as_pytorch_does(architecture: str) -> None:
     assert largest_difference(network, [(inputs[:2], logits[:2]), (inputs[2:], logits[2:])]) < (
         TOLERANCE
     )
+
+
+@pytest.mark.parametrize("side", [64, 75])
+def test_padding_that_depends_on_the_size_is_computed_once(side: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_network("tf_efficientnet_lite0", 8, pretrained=False)
+    exported = to_onnx(network, side)
+    (tmp_path / "given.onnx").write_bytes(exported)
+    quant_pre_process(tmp_path / "given.onnx", tmp_path / "plain.onnx", skip_symbolic_shape=True)
+    kinds = {node.op_type for node in onnx.load(tmp_path / "plain.onnx").graph.node}
+    assert kinds == {"Conv", "Clip", "Add", "ReduceMean"}
+    inputs = np.random.default_rng(0).normal(size=(3, 3, side, side)).astype(np.float32)
+    logits = linear(run(exported, inputs)[1], *head_arrays(network))
+    assert largest_difference(network, [(inputs, logits)]) < TOLERANCE
+    assert any(isinstance(module, Conv2dSame) for module in network.modules())  # left as it was
 
 
 def test_a_wrong_answer_is_measured() -> None:

@@ -3,15 +3,16 @@
 ONNX for the part up to the feature map and its mean; the linear layer goes beside it as arrays.
 """
 
+import copy
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32
-from torch import nn
+from torch import Tensor, nn
 
 from dermx.errors import BundleError
 from dermx.train.network import MapAndFeatures, linear_head
@@ -38,6 +39,7 @@ def to_onnx(network: nn.Module, image_size: int) -> bytes:
             f"{type(network).__name__} does more than average its map before the linear layer; "
             "choose a network that ends in global average pooling"
         )
+    trunk = _with_fixed_padding(trunk, example)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         file = Path(folder) / "network.onnx"
         warnings.simplefilter("ignore")  # the exporter's own deprecations are not the user's
@@ -52,6 +54,40 @@ def to_onnx(network: nn.Module, image_size: int) -> bytes:
             dynamo=False,  # folds BatchNorm into the convolutions and needs no further package
         )
         return file.read_bytes()
+
+
+@torch.no_grad()
+def _with_fixed_padding(trunk: MapAndFeatures, example: Tensor) -> MapAndFeatures:
+    """Compute TensorFlow's "same" padding once, for inputs of this size.
+
+    In EfficientNets of that origin it depends on the size, which would be a dozen operations on
+    shapes before each of these convolutions, and keep it from being quantised as one.
+    """
+    from timm.layers import Conv2dSame, get_same_padding  # type: ignore[attr-defined]
+
+    fixed = copy.deepcopy(trunk)
+    found = {n: m for n, m in fixed.named_modules() if isinstance(m, Conv2dSame)}
+    sides: dict[str, torch.Size] = {}
+
+    def watched(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        return lambda module, given: sides.update({name: given[0].shape[2:]})
+
+    hooks = [module.register_forward_pre_hook(watched(name)) for name, module in found.items()]
+    fixed(example)
+    for hook in hooks:
+        hook.remove()
+    for name, module in found.items():
+        kinds = zip(sides[name], module.kernel_size, module.stride, module.dilation, strict=True)
+        tall, wide = (get_same_padding(*kind) for kind in kinds)
+        plain = nn.Conv2d(
+            module.in_channels, module.out_channels, module.kernel_size,  # type: ignore[arg-type]
+            stride=module.stride, dilation=module.dilation, groups=module.groups,  # type: ignore[arg-type]
+            bias=module.bias is not None,
+        )  # fmt: skip
+        plain.load_state_dict(module.state_dict())
+        around = (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2)
+        fixed.set_submodule(name, nn.Sequential(nn.ZeroPad2d(around), plain))
+    return fixed.eval()
 
 
 def head_arrays(
