@@ -6,16 +6,17 @@ through ONNX Runtime and the closed form; theirs PyTorch, hooks, and a backward 
 compared first. Then: what share of an assessment is the explanation, i.e. the maps of all classes
 and the heat map of one on the whole picture?
 
-    python benchmarks/explain.py [--run RUN] [--images DIR] [--count 16]
+    python benchmarks/explain.py [--run RUN | --networks NAME …] [--images DIR] [--count 16]
 
-Without `--run`, a MobileNetV2 with random weights (speed doesn't depend on them); without
-`--images`, pictures of 600 x 450 pixels are drawn first. Needs `dermx[train]` and `grad-cam`.
+Without `--run`, networks with random weights (speed doesn't depend on them), several side by side
+as `dermx ensemble` puts them; without `--images`, pictures of 600 x 450 pixels are drawn first.
+Needs `dermx[train]` and `grad-cam`.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -33,6 +34,7 @@ from dermx.data.phantom import draw_phantom
 from dermx.diagnoses import CODES
 from dermx.explain.gradcam import class_maps
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
+from dermx.model.merge import merge
 from dermx.model.runtime import usable_cores
 from dermx.predict import read_prepared
 from dermx.preprocess.normalize import normalize
@@ -40,24 +42,56 @@ from dermx.train.export import head_arrays, to_onnx
 from dermx.train.network import build_network, load_weights
 
 
-def opened(run: Path | None, folder: Path) -> tuple[Bundle, nn.Module]:
-    """The same network as a bundle and in PyTorch."""
-    if run is not None:
-        config = load_config(run / "config.json")
-        network = build_network(config.train.architecture, len(CODES), pretrained=False)
-        network.load_state_dict(load_weights(run / "best.safetensors"))
-        return load_bundle(run / "bundle"), network.eval()
+class SideBySide(nn.Module):
+    """What `dermx.model.merge` makes of several networks, in PyTorch."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.conv_head = nn.Identity()  # whose output is the whole feature map
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Mean logits of the networks."""
+        maps = [network.forward_features(pixels) for network in self.networks]
+        features = self.conv_head(torch.cat(maps, dim=1)).mean(dim=(2, 3))
+        parts = features.split([one.shape[1] for one in maps], dim=1)
+        heads = [network.get_classifier() for network in self.networks]
+        logits = [head(part) for head, part in zip(heads, parts, strict=True)]
+        return torch.stack(logits).mean(dim=0)
+
+
+def of_run(run: Path) -> tuple[Bundle, nn.Module]:
+    """A run's network as a bundle and in PyTorch."""
+    config = load_config(run / "config.json")
+    network = build_network(config.train.architecture, len(CODES), pretrained=False)
+    network.load_state_dict(load_weights(run / "best.safetensors"))
+    return load_bundle(run / "bundle"), network.eval()
+
+
+def drawn(names: Sequence[str], folder: Path) -> tuple[Bundle, nn.Module]:
+    """The same networks with random weights as one bundle and in PyTorch."""
     torch.manual_seed(0)
-    network = build_network("mobilenetv2_100", len(CODES), pretrained=False)
-    with torch.no_grad():  # spread the random logits, so that maps are more than rounding errors
-        network.get_classifier().weight.normal_()
-    weight, bias = head_arrays(network)
-    bundle = write_bundle(
-        folder / "bundle", name="random", architecture="mobilenetv2_100",
-        preprocess=PreprocessConfig(), network_bytes=to_onnx(network, 224),
-        weight=weight, bias=bias, figures={}, card="",
+    networks, bundles = [], []
+    for i, name in enumerate(names):
+        network = build_network(name, len(CODES), pretrained=False)
+        with torch.no_grad():  # spread the random logits, so that maps are more than rounding
+            network.get_classifier().weight.normal_()
+        exported = to_onnx(network, PreprocessConfig().image_size)
+        bundles.append(written(folder / str(i), name, exported, *head_arrays(network)))
+        networks.append(network.eval())
+    if len(names) == 1:
+        return bundles[0], networks[0]
+    merged = merge(bundles, np.full(len(names), 1 / len(names)))
+    return written(folder / "merged", " + ".join(names), *merged), SideBySide(networks).eval()
+
+
+def written(
+    folder: Path, name: str, network: bytes, weight: np.ndarray, bias: np.ndarray
+) -> Bundle:
+    return write_bundle(
+        folder, name=name, architecture=name, preprocess=PreprocessConfig(),
+        network_bytes=network, weight=weight, bias=bias, figures={}, card="",
     )  # fmt: skip
-    return bundle, network.eval()
 
 
 def best(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -73,17 +107,19 @@ def best(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="a run's folder; default: random weights")
+    parser.add_argument("--networks", nargs="+", default=["mobilenetv2_100"], metavar="NAME")
     parser.add_argument("--images", type=Path, help="a folder of pictures; default: drawn ones")
     parser.add_argument("--count", type=int, default=16, help="pictures per round")
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(usable_cores())
     with tempfile.TemporaryDirectory() as name:
-        bundle, network = opened(given.run, Path(name))
+        folder = Path(name)
+        bundle, network = of_run(given.run) if given.run else drawn(given.networks, folder)
         if given.images:
             paths = list_pictures([given.images])[: given.count]
         else:
-            paths = [Path(name) / f"{seed}.jpg" for seed in range(given.count)]
+            paths = [folder / f"{seed}.jpg" for seed in range(given.count)]
             for seed, path in enumerate(paths):
                 Image.fromarray(draw_phantom(seed).picture).save(path, quality=92)
         measure(bundle, network, paths, given.repeats)
