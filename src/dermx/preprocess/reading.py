@@ -27,7 +27,6 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageCms,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -268,6 +267,8 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     embedded = image.info.get("icc_profile")
     if not embedded:
         return image, ()
+    from PIL import ImageCms  # a thirtieth of a short command's time, and few pictures need it
+
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
         title = " ".join(ImageCms.getProfileDescription(profile).split())[:60]
