@@ -4,6 +4,8 @@ While the network runs on one batch, threads read the next ones. A picture that 
 reported and the others go on.
 """
 
+from __future__ import annotations
+
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
 
 from dermx.config import PreprocessConfig
 from dermx.errors import InputError, PictureError
@@ -25,6 +26,9 @@ from dermx.preprocess.reading import Source, read_picture
 from dermx.preprocess.shift import Change
 from dermx.preprocess.views import VIEWS, eight_views
 from dermx.records import Case, Predictions, View
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
 
 Progress = Callable[[int], object]  # called with how many pictures were done since the last call
 WHOLE_PICTURE_SIDE: Final = 450  # pixels of the shorter side; hairs are too thin to see below

@@ -1,18 +1,22 @@
 """What crosses from one stage to the next: a case, the predictions of many, the answer for one."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
 
 from dermx.diagnoses import CODES
 from dermx.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@
 ISIC's scorer takes. Each file appears whole or not at all.
 """
 
+from __future__ import annotations
+
 import base64
 import csv
 import io
@@ -13,10 +15,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from dermx.diagnoses import BY_CODE, CODES, DIAGNOSES, ISIC_COLUMNS
 from dermx.errors import InputError, MissingExtraError
@@ -24,6 +25,9 @@ from dermx.evaluate.intervals import bootstrap
 from dermx.evaluate.metrics import Scores, score
 from dermx.frame import DISCLAIMER, framed, report_style
 from dermx.records import Predictions, write_whole
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Intervals = Mapping[str, tuple[float, float]]
 PER_CLASS = ("precision", "recall", "f1", "auroc")

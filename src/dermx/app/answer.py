@@ -5,13 +5,14 @@ order is fixed: a referral comes first whatever else holds, then what the model 
 only without either a diagnosis in bold. A value that the model doesn't give is not invented.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Semaphore
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dermx.app import texts
 from dermx.assess import Model
@@ -20,6 +21,9 @@ from dermx.errors import PictureError
 from dermx.preprocess.pipeline import resize
 from dermx.preprocess.reading import ReadLimits, read_picture
 from dermx.records import Assessment
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 LONGEST: Final = 640  # pixels of a shown picture's longer side
 

@@ -4,12 +4,14 @@ Everything is made from pixels in memory: a new opacity or another class needs n
 and what is handed out is encoded anew, so nothing of the file's EXIF data is left in it.
 """
 
+from __future__ import annotations
+
 import base64
 import io
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from dermx.explain.overlay import colours, overlay, seen
@@ -17,7 +19,10 @@ from dermx.preprocess.hair import hair_mask, remove_hair
 from dermx.preprocess.lesion import lesion_box
 from dermx.records import Assessment
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
 Box = tuple[int, int, int, int]  # top, left, bottom, right; pixels, the last two exclusive
 
 

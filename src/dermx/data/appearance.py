@@ -6,15 +6,20 @@ structures it is known by (network, globules, vessels, scale, scars). `dermx.dat
 photographs the result. The numbers were chosen by eye.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
 
-Plane = Float32[np.ndarray, "h w"]
-Colours = Float32[np.ndarray, "h w 3"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, UInt8
+
+Plane: TypeAlias = "Float32[np.ndarray, 'h w']"
+Colours: TypeAlias = "Float32[np.ndarray, 'h w 3']"
 
 # How much each absorber takes from red, green and blue, per unit of density; by eye, so that
 # the sequence tan, brown, black and the sequence pink, red, purple look right on a screen.

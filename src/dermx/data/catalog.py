@@ -4,6 +4,8 @@ A model is tested honestly only if nothing of a test lesion was seen in training
 picture of it, not a copy under another name, not the same patient's next photograph.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import math

@@ -5,18 +5,23 @@ hidradenitis and others; only the file name tells them apart. It names no patien
 what is grouped here is what names and colours give away: see `same_session`.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from dermx.data.files import natural, pictures_in, read_table, require_unique
 from dermx.errors import DataError
 from dermx.records import Case
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
 
 FOLDER = "Acne and Rosacea Photos"
 PLACES = "acne_places.csv"
@@ -31,7 +36,7 @@ DISEASES = (  # a word in the file name, the disease it stands for; the first th
     ("milia", "milia"),
 )
 
-Reader = Callable[[Path], UInt8[np.ndarray, "h w 3"]]
+Reader: TypeAlias = "Callable[[Path], UInt8[np.ndarray, 'h w 3']]"
 
 
 def read_dermnet_acne(folder: Path) -> list[Case]:

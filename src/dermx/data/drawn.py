@@ -4,19 +4,23 @@ Each kind is drawn in many colours and sizes from a seed, so no file is needed. 
 reporting there are different kinds: a gate that knows one sort of noise should meet another.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 SIDE: Final = 256  # pixels
 WORDS: Final = ("Invoice", "total", "12.80", "please", "note", "page", "name", "date", "thank you")
 
-Drawing = UInt8[np.ndarray, "256 256 3"]
+Drawing: TypeAlias = "UInt8[np.ndarray, '256 256 3']"
 
 
 def draw_outliers(part: str, count: int, seed: int = 0) -> list[tuple[str, Drawing]]:

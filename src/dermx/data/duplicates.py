@@ -18,21 +18,26 @@ turned and mirrored, darkened by half, or cut on two sides by 2 %, with no false
 cut by 4 % in all 95 %, by 8 % 1 %: close-ups of the same picture are not found.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
 
 COARSE, MIDDLE, FINE = 0.6, 0.4, 0.27  # least correlation in each look
 MARGIN = 7 / 64  # of the side, how far the later looks shift
 BLOCK = 512  # rows compared at once; 20 MB for ten thousand pictures
 
-Reader = Callable[[Path], UInt8[np.ndarray, "h w 3"]]
-Texture = Float32[np.ndarray, "s s"]
+Reader: TypeAlias = "Callable[[Path], UInt8[np.ndarray, 'h w 3']]"
+Texture: TypeAlias = "Float32[np.ndarray, 's s']"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,20 +8,25 @@ from them, and no model trained on them may be used on people.
     python -m dermx.data.phantom --dataset drawn       # a small data set in HAM10000's layout
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from dermx.data.appearance import Colours, Plane, draw_acne, draw_lesion
 from dermx.diagnoses import CODES, DERMOSCOPIC
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, UInt8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,13 +8,14 @@ Fit on the validation part only. The probabilities should be calibrated; what ov
 them by is taken up by the strength that is fitted.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import InputError
 from dermx.evaluate.ensemble import balanced_log_loss
@@ -30,6 +31,9 @@ from dermx.evaluate.screening import (
     score_screening,
 )
 from dermx.records import Predictions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 Decide = Literal["argmax", "balanced", "cost"]
 HEADLINE: Final = (

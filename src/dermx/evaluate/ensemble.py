@@ -7,18 +7,22 @@ Arrays in, numbers out. Fit on validation cases only, and on none that trained a
 looks better than it is on what it has seen.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import InputError
 from dermx.records import Predictions, softmax
 
-Members = Float[np.ndarray, "members n classes"]  # logits
-Weights = Float[np.ndarray, " members"]  # sum 1, none negative
-Score = Callable[[Int[np.ndarray, " n"], Float[np.ndarray, "n classes"]], float]
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+Members: TypeAlias = "Float[np.ndarray, 'members n classes']"  # logits
+Weights: TypeAlias = "Float[np.ndarray, ' members']"  # sum 1, none negative
+Score: TypeAlias = "Callable[[Int[np.ndarray, ' n'], Float[np.ndarray, 'n classes']], float]"
 LARGEST: Final = 20  # picks of the greedy selection
 SMALLEST: Final = 0.01  # a fitted weight below this is not worth running a network for
 

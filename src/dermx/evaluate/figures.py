@@ -4,19 +4,23 @@ Numbers in, matplotlib figures out; `png` turns one into bytes. No pyplot, so no
 no window. This module needs matplotlib and is imported only where a figure is drawn.
 """
 
+from __future__ import annotations
+
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from dermx.diagnoses import BY_CODE
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
 
 # Okabe and Ito's palette, told apart with any colour vision.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"

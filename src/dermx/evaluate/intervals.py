@@ -8,14 +8,19 @@ interval of no width, and under about 20 lesions intervals are too narrow. The s
 training runs and the shift to other clinics are not in it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import InputError
 from dermx.evaluate.metrics import aurocs, labelled, named
 from dermx.records import Predictions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _CELLS_AT_ONCE = 1_000_000  # weights held in memory: 8 MB
 

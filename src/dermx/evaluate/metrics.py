@@ -7,18 +7,23 @@ A class without cases has no recall, F1 or AUROC: they are NaN and left out of a
 scikit-learn does for balanced accuracy (its F1 and AUROC averages would count 0 or fail).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
 
 from dermx.diagnoses import DERMOSCOPIC, MALIGNANT
 from dermx.errors import InputError
 from dermx.records import Predictions
 
-Matrix = Num[np.ndarray, "*resamples true answered"]
-PerClass = Float[np.ndarray, "*resamples classes"]
-PerResample = Float[np.ndarray, "*resamples"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int, Num
+
+Matrix: TypeAlias = "Num[np.ndarray, '*resamples true answered']"
+PerClass: TypeAlias = "Float[np.ndarray, '*resamples classes']"
+PerResample: TypeAlias = "Float[np.ndarray, '*resamples']"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

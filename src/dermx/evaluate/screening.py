@@ -5,17 +5,21 @@ that reaches a wanted sensitivity. Fit it on the validation part only: on those 
 sensitivity is what was asked for, elsewhere it is what `score_screening` finds.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from dermx.diagnoses import MALIGNANT
 from dermx.errors import InputError
 from dermx.evaluate.intervals import draw_groups, percentile_interval
 from dermx.evaluate.metrics import labelled
 from dermx.records import Predictions
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 SLACK: Final = 1e-9  # of a count of cases: 0.28 * 25 is 7, not 7.000000000000001

@@ -4,13 +4,14 @@ The numbers of one model on one part of its pictures, as they were measured; `as
 with its interval, `findings` the sentences that people read first, met or not.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from dermx.diagnoses import CODES
 from dermx.evaluate.intervals import mean_interval
@@ -21,8 +22,11 @@ from dermx.explain.painting import PAINTED
 from dermx.explain.sanity import PASSES_BELOW
 from dermx.explain.shortcuts import AS_TAKEN, FIGURES, Called, Shortcut
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
 Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
 Located = Mapping[str, Sequence[tuple[str, str, Localised]]]  # map -> diagnosis, lesion, result
 
 OURS: Final = "Grad-CAM"

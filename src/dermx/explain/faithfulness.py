@@ -13,19 +13,23 @@ unit is the map's own cell. Arrays in, numbers out; the network is handed in as 
 Source: Petsiuk et al. 2018 (RISE, arXiv:1806.07421); Rong et al. 2022 (ROAD, arXiv:2202.00449).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from dermx.errors import InputError, MissingExtraError
 
-Pixels = UInt8[np.ndarray, "s s 3"]
-Cells = Float[np.ndarray, "h w"]
-Answer = Callable[[UInt8[np.ndarray, "n s s 3"]], Float[np.ndarray, "n classes"]]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float32, Int, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 's s 3']"
+Cells: TypeAlias = "Float[np.ndarray, 'h w']"
+Answer: TypeAlias = "Callable[[UInt8[np.ndarray, 'n s s 3']], Float[np.ndarray, 'n classes']]"
 
 STEP: Final = 0.1  # share of the cells between two points of a curve
 ROAD_SHARES: Final = (0.2, 0.4, 0.6, 0.8)  # of the cells, removed

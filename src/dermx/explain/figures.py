@@ -4,11 +4,12 @@ Numbers in, matplotlib figures out. This module needs matplotlib and is imported
 is drawn.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -16,6 +17,9 @@ from matplotlib.ticker import PercentFormatter
 from dermx.evaluate.figures import png
 from dermx.explain.faithfulness import Faithful
 from dermx.explain.shortcuts import AS_TAKEN, Shortcut
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 __all__ = ["curves_figure", "examples_figure", "png", "sanity_figure", "shortcuts_figure"]
 

@@ -16,11 +16,17 @@ Source: Zhou et al. 2016 (CAM, arXiv:1512.04150); Selvaraju et al. 2017, section
 arXiv:2011.08891); Jiang et al. 2021 (LayerCAM, doi:10.1109/TIP.2021.3089943).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Float32
 
 from dermx.errors import InputError
 from dermx.preprocess.views import align
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
 
 
 def class_maps(

@@ -11,17 +11,21 @@ Source: pointing game, Zhang et al. 2016 (arXiv:1608.00507); energy, Wang et al.
 arXiv:1910.01279).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32
 
 from dermx.errors import InputError
 from dermx.evaluate.intervals import draw_groups, mean_interval, percentile_interval
 from dermx.records import View
 
-Mask = Bool[np.ndarray, "height width"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32
+
+Mask: TypeAlias = "Bool[np.ndarray, 'height width']"
 Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 
 

@@ -4,14 +4,15 @@ Under the colours the picture is grey, so that every colour seen is the map's; t
 original stands beside it. What the model did not see is dimmed, not coloured.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from dermx.diagnoses import BY_CODE
@@ -19,8 +20,11 @@ from dermx.errors import InputError
 from dermx.preprocess.pipeline import resize, square
 from dermx.records import Assessment, View, write_whole
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Heat = Float32[np.ndarray, "h w"]  # in [0, 1]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
+Heat: TypeAlias = "Float32[np.ndarray, 'h w']"  # in [0, 1]
 
 OPACITY: Final = 0.55  # of the colours over the picture
 SHARE: Final = 0.2  # of the seen area, inside the contour

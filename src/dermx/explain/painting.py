@@ -9,19 +9,23 @@ Limits: drawn things look drawn, and what is painted over looks painted over; an
 because of that alone.
 """
 
+from __future__ import annotations
+
 import math
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
 
 from dermx.preprocess.artefacts import Field, Strand, field_light, lit, with_strands
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Mask = Bool[np.ndarray, "h w"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
+Mask: TypeAlias = "Bool[np.ndarray, 'h w']"
 Paint = Callable[[Pixels, Mask], Pixels]
 Change = Callable[[Pixels], Pixels]
 
@@ -159,7 +163,7 @@ def grey(picture: Pixels) -> Pixels:
     return np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
 
 
-ColourStatistics = Float[np.ndarray, "2 3"]
+ColourStatistics: TypeAlias = "Float[np.ndarray, '2 3']"
 
 
 def colour_statistics(picture: Pixels) -> ColourStatistics:

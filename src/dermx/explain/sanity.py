@@ -11,19 +11,23 @@ tried first and left maps that are the same everywhere, which would pass any suc
 Source: Adebayo et al. 2018, arXiv:1810.03292.
 """
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float
 
 from dermx.errors import InputError, MissingExtraError
 from dermx.model.bundle import Bundle
 from dermx.model.quantize import dequantized
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 STAGES: Final = (
     0.0,

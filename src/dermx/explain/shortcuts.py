@@ -9,11 +9,12 @@ rather than reliance; what stays is the stronger evidence. How acne is told apar
 own questions, since its pictures are of another kind altogether.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
 
 from dermx.errors import InputError
 from dermx.evaluate.intervals import draw_groups, mean_interval, percentile_interval
@@ -21,7 +22,10 @@ from dermx.evaluate.metrics import confusion_matrix, labelled, named
 from dermx.model.runtime import Session
 from dermx.records import Predictions
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
 Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 
 FIGURES: Final = ("accuracy", "balanced_accuracy_dermoscopic", "recall_mel")

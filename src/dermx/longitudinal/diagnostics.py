@@ -3,14 +3,19 @@
 Numbers only; `figures` draws them.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.longitudinal.effects import StudyEffects
 from dermx.longitudinal.noise import Noise
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 LAGS = 14  # days over which the memory of residuals is shown
 LONG_TAILS, SKEWED = 1.0, 0.5  # excess kurtosis and skewness that are worth a sentence

@@ -9,19 +9,23 @@ Limits: all patients in one order leave treatment and time confounded, with or w
 trend; the interval is about the mean of patients like these, not about one patient.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from dermx.errors import ConfigError, InputError
 from dermx.longitudinal.mixed import MixedFit, fit_reml
 from dermx.longitudinal.robust import bootstrap_t, cr2_covariance, satterthwaite
 from dermx.longitudinal.visits import Visits
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Random = Literal["intercept", "treatment", "day"]
 Errors = Literal["robust", "bootstrap", "plain"]

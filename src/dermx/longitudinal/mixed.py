@@ -8,16 +8,20 @@ Limits: the model takes the days of a patient as exchangeable, and days are not:
 errors are too small. `robust` corrects them; use these only for comparison.
 """
 
+from __future__ import annotations
+
 import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import DermxError, InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 # Two ways to search without derivatives, along lines and by a simplex: the gradient methods met the
 # fault in up to 84 of 100 simulated studies, these two in none.

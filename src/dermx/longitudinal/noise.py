@@ -8,14 +8,19 @@ Limits: a slow drift inside a treatment looks like a long memory and raises rho;
 safe side, towards wider intervals.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import InputError
 from dermx.longitudinal.visits import Visits
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 LARGEST_RHO = 0.99
 

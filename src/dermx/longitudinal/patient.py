@@ -9,16 +9,20 @@ Limits: the interval is 95 % for one patient and one treatment; among thirty, on
 change between phases has every cause that came with the phase, not only the treatment.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.longitudinal.noise import Noise
 from dermx.longitudinal.visits import Visits
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 Verdict = Literal["better", "worse", "no clear change yet"]
 FEWEST_TO_SHRINK = 4  # patients; fewer say next to nothing about how alike patients are

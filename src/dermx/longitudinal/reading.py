@@ -3,6 +3,8 @@
 Nothing is repaired silently: what can't be right is an error that names the line and the value.
 """
 
+from __future__ import annotations
+
 import io
 import math
 import re
@@ -12,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import DataError
 from dermx.longitudinal.visits import TableConfig, Visits, missing_days
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jaxtyping import Float, Int
 
 SHIPPED = Path(__file__).with_name("sim_acne.csv")  # simulated, see `simulate.SHIPPED_STUDY`
 SHIPPED_TABLE = TableConfig(unit="GAGS points", highest=44.0)

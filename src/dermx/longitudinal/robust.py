@@ -11,10 +11,16 @@ Source: Bell & McCaffrey 2002; Pustejovsky & Tipton 2018 (J. Bus. Econ. Stat. 36
 symmetric square root of the whitened residual-maker.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Float
 
 from dermx.longitudinal.mixed import MixedFit
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 TINY = 1e-8  # eigenvalues below this share of 1 are taken as zero
 

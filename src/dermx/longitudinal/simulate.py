@@ -12,17 +12,21 @@ Limits: normal draws, one noise for all patients, missing days that don't depend
 diaries are worse.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import ConfigError
 from dermx.longitudinal.visits import TableConfig, Visits, missing_days
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 Order = Literal["given", "drawn"]
 

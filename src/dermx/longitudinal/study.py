@@ -3,12 +3,13 @@
 One object that the page, the files and the command line all read, so they show the same figures.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 
 from dermx.errors import DermxError
 from dermx.longitudinal.diagnostics import Diagnostics, diagnose
@@ -22,6 +23,9 @@ from dermx.longitudinal.effects import (
 from dermx.longitudinal.noise import Noise, fit_noise
 from dermx.longitudinal.patient import OwnChange, own_changes
 from dermx.longitudinal.visits import Visits, notes_on
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 CLEAR = 0.05  # Holm-adjusted p below which a difference is called clear
 

@@ -4,14 +4,19 @@ What may be right but matters to a reader (gaps, missing days, one order for all
 note that travels with the result. A day without a severity is a missing day and nothing else.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from dermx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 LONG_GAP = 7  # days without an entry that are worth a note
 

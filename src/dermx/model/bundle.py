@@ -12,6 +12,8 @@ A bundle is JSON, ONNX and plain arrays; nothing in it is ever unpickled. The ha
 mixed-up files, not forgery: whoever can replace a file can replace its hash.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import shutil
@@ -20,15 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from dermx.config import PreprocessConfig, section_from
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 FORMAT: Final = 1  # of bundle.json; a reader refuses a higher one
 INDEX: Final = "bundle.json"

@@ -5,16 +5,20 @@ its logits are the weighted mean of the members' logits, and its class maps that
 maps. So an ensemble is a bundle like any other, and everything that reads bundles works.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from dermx.errors import BundleError, MissingExtraError
 from dermx.model.bundle import Bundle
 from dermx.model.runtime import FEATURES, INPUT, MAP, Session
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 
 class Merged(NamedTuple):

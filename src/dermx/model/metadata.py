@@ -11,17 +11,21 @@ own training pictures the network looks so sure that nothing is left to add. Who
 are matters more than for pictures; another clinic sees other ages.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import BundleError, InputError
 from dermx.records import Case, write_whole
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 AGES: Final = (20.0, 35.0, 50.0, 65.0, 80.0)  # years; between them the table is interpolated
 SEXES: Final = ("female", "male")

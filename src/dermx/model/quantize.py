@@ -12,16 +12,20 @@ Limits: it is faster only on CPUs with 8-bit dot products (VNNI, Arm's dotprod),
 little otherwise; measure what it costs on pictures of its own.
 """
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float32, Float64
 
 from dermx.errors import InputError, MissingExtraError
 from dermx.model.runtime import INPUT
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Float64
 
 FLOAT_LAYERS: Final = 2  # convolutions from the start that stay in floating point
 BATCH: Final = 16  # pictures per step of the calibration

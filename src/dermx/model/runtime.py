@@ -4,14 +4,19 @@ The network gives the map and its mean; the linear layer after it is done here i
 everything built on it (class maps, dropout, distances) uses the same numbers.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32, UInt8
 
 from dermx.errors import BundleError, InputError
 from dermx.model.bundle import Bundle
 from dermx.preprocess.normalize import normalize
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
 
 INPUT, MAP, FEATURES = "pixels", "map", "features"  # names in the ONNX file
 CHUNK = 1  # pictures per call and thread: more at once are no faster and need more memory

@@ -5,16 +5,21 @@ training's augmentation with parameters that it drew. Lengths are shares of the 
 side, so that a picture changes alike at every resolution; only noise and JPEG act on single pixels.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Plane = Float32[np.ndarray, "h w"]
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Float64, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
+Plane: TypeAlias = "Float32[np.ndarray, 'h w']"
 
 GREY = 0.66  # of white: what the estimated light of HAM10000's training part is on average
 MOST_GAIN = 4.0

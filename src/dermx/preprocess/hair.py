@@ -8,17 +8,22 @@ Limits: white and very pale hair is left in; ruler marks count as hair; a scar o
 long, dark in red light and straight may be taken for hair, and so may a coarse, very dark network.
 """
 
+from __future__ import annotations
+
 from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
 
 from dermx.errors import InputError
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Grey = UInt8[np.ndarray, "h w"]
-Mask = Bool[np.ndarray, "h w"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
+Grey: TypeAlias = "UInt8[np.ndarray, 'h w']"
+Mask: TypeAlias = "Bool[np.ndarray, 'h w']"
 
 # Everything is searched in a picture of this many pixels, so all lengths below are shares of the
 # picture's size and the time does not grow with it.
@@ -126,7 +131,8 @@ def _hairlike(candidate: Mask, dark: Grey, long: Grey) -> Mask:
     mean = np.bincount(flat, long.ravel(), count) / area
     straight = mean / np.maximum(np.bincount(flat, dark.ravel(), count) / area, 1e-3)
     peak = np.zeros(count, np.uint8)
-    np.maximum.at(peak, labels[candidate], long[candidate])
+    number: Any = labels[candidate]  # whole, though OpenCV's types allow fractions
+    np.maximum.at(peak, number, long[candidate])
     clear = (peak > CLEAR_PEAK) & (mean > CLEAR_MEAN)
     pale = (peak > PALE_PEAK) & (mean > PALE_MEAN) & (extent > PALE_EXTENT)
     keep = (straight > STRAIGHT) & (clear | pale)

@@ -10,16 +10,22 @@ Limits: one lesion a picture, the most central; a lesion that fills the picture 
 compare with and comes out too small; scale, scars and pale tumours are often missed.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
 
 from dermx.errors import InputError
 from dermx.preprocess.hair import check_picture
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Plane = Float32[np.ndarray, "h w"]
-Mask = Bool[np.ndarray, "h w"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float32, UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
+Plane: TypeAlias = "Float32[np.ndarray, 'h w']"
+Mask: TypeAlias = "Bool[np.ndarray, 'h w']"
 Box = tuple[int, int, int, int]
 
 # Chosen on 600 pictures of HAM10000 whose lesions are not among those the results are told of.

@@ -1,9 +1,14 @@
 """ImageNet standardisation: uint8 pixels to the float input a network was pre-trained with."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # per RGB channel, of pixels scaled to [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -6,9 +6,12 @@ then `relit` (optional colour constancy, on the square). Training varies the pic
 `square`; everything else runs `prepare`, which is all three.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from dermx.config import PreprocessConfig
 from dermx.preprocess.artefacts import in_grey_light
@@ -16,7 +19,10 @@ from dermx.preprocess.hair import remove_hair
 from dermx.preprocess.lesion import lesion_box
 from dermx.records import View
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
 
 
 def clean(picture: Pixels, spec: PreprocessConfig) -> tuple[Pixels, View]:

@@ -11,6 +11,8 @@ range (0 to 65,535 for 16 bits): a 12-bit scan stored in 16 bits comes out dark.
 TIFF, libtiff also writes lines of its own to standard error.
 """
 
+from __future__ import annotations
+
 import io
 import stat
 import threading
@@ -19,10 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -35,6 +36,9 @@ from PIL import (
 )
 
 from dermx.errors import PictureError
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 Source: TypeAlias = "Path | str | bytes | Image.Image | np.ndarray"
 

@@ -8,14 +8,15 @@ Severity 1 is hardly seen, 3 is what another clinic's pictures may be, 5 is a ba
 dermatologist would still read. These are steps of a ladder, not a model of any one camera.
 """
 
+from __future__ import annotations
+
 import math
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from dermx.errors import InputError
 from dermx.preprocess.artefacts import (
@@ -29,7 +30,10 @@ from dermx.preprocess.artefacts import (
     tinted,
 )
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
 Change = Callable[[Pixels], Pixels]
 Shift = Callable[[Pixels, int, np.random.Generator], Pixels]
 

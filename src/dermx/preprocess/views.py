@@ -6,11 +6,15 @@ interpolation. `align` turns what the network says about places back to the firs
 Limit: a photograph of a face has an up; its turned views are less like what a model was trained on.
 """
 
-from typing import Final
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
 
 VIEWS: Final = 8
 _TURNS: Final = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)

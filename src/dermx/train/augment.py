@@ -5,13 +5,14 @@ framing, brightness, colour, light and border, and hair lies anywhere. A change 
 applied by a deterministic function, so each can be tested, repeated and shown.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
 
 from dermx.config import AugmentConfig
 from dermx.preprocess.artefacts import (
@@ -31,11 +32,14 @@ from dermx.preprocess.artefacts import (
     with_strands,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Float64, UInt8
+
 MOST_STRANDS: Final = 18  # hairs on one picture
 LETTERS: Final = "ABCDEFGHIKLMNOPRSTUVWabcdefghiklmnoprstuvw0123456789 .-@"
 MOST_LETTERS: Final = 20
-Square = UInt8[np.ndarray, "size size 3"]
-Draws = Float64[np.ndarray, " n"]  # each in [0, 1)
+Square: TypeAlias = "UInt8[np.ndarray, 'size size 3']"
+Draws: TypeAlias = "Float64[np.ndarray, ' n']"  # each in [0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

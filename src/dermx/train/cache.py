@@ -5,21 +5,25 @@ it costs nothing, processes share it, and what the machine can't hold stays on d
 A key made from the files and the settings tells whether an old cache still fits.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from jaxtyping import UInt8
 
 from dermx.records import write_whole
 
-Decode = Callable[[Path], UInt8[np.ndarray, "h w 3"]]
-Track = Callable[
-    [Iterable[UInt8[np.ndarray, "h w 3"]], str, int], Iterable[UInt8[np.ndarray, "h w 3"]]
-]
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
+Decode: TypeAlias = "Callable[[Path], UInt8[np.ndarray, 'h w 3']]"
+Pictures: TypeAlias = "Iterable[UInt8[np.ndarray, 'h w 3']]"
+Track: TypeAlias = "Callable[[Pictures, str, int], Pictures]"
 
 
 class PixelCache:

@@ -11,14 +11,18 @@ Limits: a layer early in the network shows edges more than reasons, and Grad-CAM
 derivatives can mark places there that did not raise the logit (HiResCAM does not).
 """
 
-from typing import Final, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 Method = Literal["gradcam", "hirescam", "layercam"]
 METHODS: Final = ("gradcam", "hirescam", "layercam")

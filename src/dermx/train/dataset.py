@@ -5,12 +5,13 @@ along. So any epoch can be made again on its own: resuming needs no saved genera
 the number of loader processes nor of training processes changes what is drawn.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermx.config import AugmentConfig, PreprocessConfig, TrainConfig
@@ -18,6 +19,9 @@ from dermx.preprocess.pipeline import relit
 from dermx.train.augment import apply_change, draw_change
 from dermx.train.cache import PixelCache
 from dermx.train.sampling import curriculum_share, draw_epoch, easiest, epoch_counts
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, UInt8
 
 
 class Draw(NamedTuple):

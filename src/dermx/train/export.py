@@ -3,19 +3,24 @@
 ONNX for the part up to the feature map and its mean; the linear layer goes beside it as arrays.
 """
 
+from __future__ import annotations
+
 import copy
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import Tensor, nn
 
 from dermx.errors import BundleError
 from dermx.train.network import MapAndFeatures, linear_head
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
 
 TOLERANCE = 1e-4  # largest difference of a logit between PyTorch and ONNX Runtime
 

@@ -4,19 +4,24 @@ Both come from files that the settings name and are matched by the pictures' nam
 was trained on these pictures is too sure of them: use out-of-fold predictions or an ensemble's.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from dermx.config import TrainConfig
 from dermx.diagnoses import CODES
 from dermx.errors import DataError
 from dermx.records import Predictions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,6 +4,8 @@ It stands on accelerate, so `accelerate launch` and `torchrun` run it over sever
 unchanged; each then sees its share of every global batch.
 """
 
+from __future__ import annotations
+
 import copy
 import ctypes
 import json
@@ -14,14 +16,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.state import AcceleratorState
-from jaxtyping import Float32, Int, UInt8
 from torch import Tensor, nn
 
 from dermx.config import Config, TrainConfig
@@ -37,7 +38,12 @@ from dermx.train.network import Standardize, build_network, choose_precision
 from dermx.train.sampling import epoch_counts
 from dermx.train.stages import parameter_groups, staged_rate, start_stage
 
-Score = Callable[[Int[np.ndarray, " n"], Float32[np.ndarray, "n classes"]], dict[str, float]]
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int, UInt8
+
+Score: TypeAlias = (
+    "Callable[[Int[np.ndarray, ' n'], Float32[np.ndarray, 'n classes']], dict[str, float]]"
+)
 
 
 class Track(Protocol):

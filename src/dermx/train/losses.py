@@ -5,13 +5,19 @@ Three choices that compose, named in `train.loss` and joined by "+": the loss of
 adjustment. All go by the counts that the sampler draws: what it has levelled isn't levelled again.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dermx.config import TrainConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 def inverse_weights(

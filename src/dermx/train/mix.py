@@ -5,15 +5,20 @@ stands half a batch further on: several processes, each with every n-th picture 
 the same pictures as one process does, as long as their shares of it are even.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from dermx.config import TrainConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Shaped
 
 
 @dataclass(frozen=True, kw_only=True)

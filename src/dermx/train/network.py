@@ -4,15 +4,19 @@ Any timm network that ends in global average pooling and one linear layer. Its f
 that layer's rows are all that the rest of dermx needs.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jaxtyping import Float, UInt8
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dermx.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
 
 Precision = Literal["fp32", "bf16", "fp16"]
 

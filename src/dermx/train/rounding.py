@@ -12,16 +12,17 @@ Source: quantisation-aware training with straight-through gradients, Jacob et al
 arXiv:1711.05852).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from jaxtyping import Float32
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,6 +30,9 @@ from torch.nn import functional
 from dermx.errors import InputError
 from dermx.model.runtime import FEATURES, INPUT, MAP
 from dermx.train.loop import keep_freed_memory
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
 
 RATE: Final = 0.03  # of learning: largest move of a weight per batch, in steps of its rounding
 LARGEST: Final = 64  # of a weight in integers, which leaves one of the 8 bits

@@ -4,13 +4,18 @@ Minority oversampling: each class has a target count, between its own and the la
 The sampler "share" goes a share of the way, the sampler "power" by a power of the counts.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.config import TrainConfig
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 def epoch_counts(

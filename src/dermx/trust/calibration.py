@@ -10,15 +10,19 @@ back what oversampling did to the class shares; "vector" has a scale and a bias 
 "classwise" is each class against the rest, for comparison.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from dermx.errors import InputError
 from dermx.records import check_cases, softmax
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 Method = Literal["none", "temperature", "bias", "vector", "classwise"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)

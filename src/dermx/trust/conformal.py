@@ -9,16 +9,20 @@ calibration sets, and not under shift (arXiv:2506.18162). Pictures of one lesion
 pictures of fewer lesions promise less exactly than n lesions would; `margin` takes that up.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from dermx.errors import InputError
 from dermx.records import check_cases
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 Score = Literal["lac", "aps", "raps"]
 Per = Literal["marginal", "class"]

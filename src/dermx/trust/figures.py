@@ -4,16 +4,21 @@ Numbers in, matplotlib figures out; `dermx.evaluate.figures.png` makes bytes of 
 matplotlib, so it is imported only where something is drawn.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from dermx.trust.calibration import Reliability
 from dermx.trust.referral import net_benefit, refer_all, risk_coverage
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 _BLUE, _ORANGE, _GREEN, _PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 _INK, _QUIET, _LINE = "#1f2430", "#6b7280", "#c3c8d0"

@@ -5,12 +5,13 @@ calibration by log loss on lesions left out in turn; a doubt beside calibrated c
 only if it ranks errors better than that. The test part has no say.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
 
 from dermx.errors import InputError
 from dermx.evaluate.intervals import draw_groups
@@ -23,6 +24,9 @@ from dermx.trust.gate import Gate
 from dermx.trust.referral import Rule, fit_confidence, worth
 from dermx.trust.uncertainty import mutual_information, predictive_entropy
 from dermx.trust.verdict import Dropout, Judged, Screening, Trust, judge
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32, Int
 
 FOLDS: Final = 5
 REPEATS: Final = 4  # of the folds, dealt anew

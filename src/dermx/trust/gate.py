@@ -14,15 +14,19 @@ A gate has seen some strangers only. `dermx ood` reports on diseases and photogr
 not seen, and `dermx.trust.gatefit` sets its thresholds with diseases left out.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
 
 from dermx.diagnoses import BY_CODE
 from dermx.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Float32, Int
 
 FORMAT: Final = 1
 KNOWN, NO_LESION, OTHER = "known", "no lesion", "other condition"  # what a gate says

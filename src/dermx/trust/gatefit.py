@@ -8,18 +8,22 @@ the lesions and patients and one fifth of the diseases. What is asked of the gat
 disease it was never shown; judged on diseases it was fitted on, it looks nearly perfect.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from dermx.diagnoses import BY_CODE
 from dermx.errors import InputError
 from dermx.records import Predictions
 from dermx.trust.gate import STRANGERS, Gate, groups_of, log_odds
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 ACCEPTANCE: Final = 0.95
 LET_IN: Final = 0.10  # of the strangers that get an answer of a source

@@ -4,11 +4,12 @@ Every figure has a 95 % interval that resamples lesions. That of a calibration e
 resampled cases are noisier than the cases themselves, and noise only adds to such an error.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from dermx.diagnoses import DERMOSCOPIC
 from dermx.errors import InputError
@@ -27,9 +28,12 @@ from dermx.trust.calibration import (
 from dermx.trust.conformal import coverage_of
 from dermx.trust.referral import accuracy_at, augrc, aurc, worth
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
 N_BOOT: Final = 1000
 ANSWERED: Final = 0.8  # share of cases at which accuracy is told
-Weights = Float[np.ndarray, " n"] | None
+Weights: TypeAlias = "Float[np.ndarray, ' n'] | None"
 Figure = dict[str, float | None]
 
 

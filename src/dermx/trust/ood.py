@@ -8,15 +8,19 @@ clinical photograph is acne. `dermx.trust.gate` is for that.
 All agree with pytorch-ood 0.4.0 on the same arrays, up to the constants named below.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from dermx.errors import InputError
 from dermx.records import Predictions, softmax
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 NEIGHBOURS: Final = 10  # of `fit_knn`: fewer than the rarest class has training pictures
 CHUNK: Final = 512  # cases whose distances are in memory at once

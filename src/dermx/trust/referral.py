@@ -8,13 +8,17 @@ Screening is another question: from which P(malignant) on a lesion should be see
 (`dermx.evaluate.screening` fits that threshold; `net_benefit` says what it is worth).
 """
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 
 @dataclass(frozen=True, kw_only=True)

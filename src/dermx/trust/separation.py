@@ -5,13 +5,17 @@ and far ones (everyday photographs, drawings) are never pooled: the far ones are
 hide the near ones.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 NEAR: Final = "clinical"
 SLACK: Final = 1e-9  # of a count of cases

@@ -1,11 +1,12 @@
 """Where does confidence break? The trust figures again on changed pictures."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
 from dermx.errors import InputError
 from dermx.evaluate.metrics import labelled
@@ -16,6 +17,9 @@ from dermx.trust.calibration import classwise_calibration_error, expected_calibr
 from dermx.trust.conformal import coverage_of
 from dermx.trust.referral import augrc
 from dermx.trust.verdict import Trust, judge
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
 
 
 class Shifted(NamedTuple):

@@ -8,10 +8,16 @@ Limits: dropout in the last layer knows nothing of what the layers before it don
 of these figures says more than the calibrated confidence is decided by `referral.py`, not assumed.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Float, Float32
 
 from dermx.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 SAMPLES = 30
 

@@ -10,12 +10,13 @@ back what oversampling did to the class shares, so another class can be more pro
 answer: then confidence is low, and the case is not answered.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from dermx.diagnoses import BY_CODE, MALIGNANT
 from dermx.errors import BundleError, DermxError
@@ -25,6 +26,9 @@ from dermx.trust.conformal import Sets
 from dermx.trust.gate import KNOWN, NO_LESION, Admission, Gate
 from dermx.trust.referral import Rule
 from dermx.trust.uncertainty import SAMPLES, dropout_logits, mutual_information, predictive_entropy
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 FORMAT: Final = 1
 SEE_SOMEBODY: Final = "Please have a dermatologist look at it."

@@ -1,12 +1,13 @@
 """Are the maps true, and what does the model lean on? One page and one JSON for a run."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
 
 from dermx.data.dermnet import load_acne_places, patient, read_dermnet_others
 from dermx.data.files import pictures_in
@@ -47,10 +48,12 @@ from dermx.runs import read_facts, read_parts
 from dermx.workflow.evaluation import Part, Say, counted
 
 if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, UInt8
+
     from dermx.train.loop import Track
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Mask = Bool[np.ndarray, "h w"]
+Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
+Mask: TypeAlias = "Bool[np.ndarray, 'h w']"
 
 SAMPLE: Final = 40  # lesions of each class, for the curves; a pass of the network each 60 times
 SANITY_PICTURES, SANITY_DRAWS = 40, 6

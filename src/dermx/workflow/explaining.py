@@ -1,12 +1,13 @@
 """Where did the model look? Heat maps of given pictures, or contact sheets of a run's own."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, UInt8
 
 from dermx.assess import Model
 from dermx.config import load_config
@@ -23,9 +24,11 @@ from dermx.runs import read_parts
 from dermx.workflow.evaluation import Part, Say, counted, predictions_of
 
 if TYPE_CHECKING:
+    from jaxtyping import Float32, UInt8
+
     from dermx.train.loop import Track
 
-Cells = Float32[np.ndarray, "h w"]
+Cells: TypeAlias = "Float32[np.ndarray, 'h w']"
 SHOWN: Final = 5  # pictures in a row of a contact sheet
 
 

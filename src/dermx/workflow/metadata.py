@@ -1,12 +1,13 @@
 """What do age, sex and site add to a trained model? Fitted, compared and kept beside it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from dermx.data.split import split_folds
 from dermx.errors import DataError
@@ -18,6 +19,8 @@ from dermx.runs import read_parts
 from dermx.workflow.evaluation import predictions_of, write_json
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+
     from dermx.train.loop import Track
 
 Say = Callable[[str], None]

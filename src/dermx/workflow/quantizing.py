@@ -1,12 +1,13 @@
 """A trained run's model in 8-bit integers, beside what that costs on the validation part."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from jaxtyping import Float32
 
 from dermx.config import PreprocessConfig, load_config
 from dermx.errors import ConfigError, DataError, InputError
@@ -23,6 +24,8 @@ from dermx.workflow.evaluation import predictions_of, write_json
 from dermx.workflow.training import finished_input
 
 if TYPE_CHECKING:
+    from jaxtyping import Float32
+
     from dermx.train.loop import Track
 
 Say = Callable[[str], None]

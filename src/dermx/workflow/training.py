@@ -1,5 +1,7 @@
 """From folders of pictures to a model: check, train, export."""
 
+from __future__ import annotations
+
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
 
 from dermx.config import Config, PreprocessConfig, load_config
 from dermx.data.catalog import build_catalog
@@ -49,6 +50,8 @@ from dermx.runs import (
 )
 
 if TYPE_CHECKING:
+    from jaxtyping import Float32, Int, UInt8
+
     from dermx.train.loop import Track
 
 Say = Callable[[str], None]
