@@ -157,13 +157,6 @@ def metadata(run: Path) -> Rows:
     return rows
 
 
-DETECTORS = {
-    "msp": "MSP", "energy": "energy", "gen": "GEN", "knn": "kNN", "vim": "ViM",
-    "mahalanobis": "Mahalanobis", "relative_mahalanobis": "relative Mahalanobis",
-    "gate": "**gate** (the default)",
-}  # fmt: skip
-
-
 def detectors(run: Path) -> Rows:
     keys = ("auroc_everyday", "fpr95_everyday", "auroc_drawn", "auroc_clinical",
             "fpr95_clinical", "auroc_clinical_acne")  # fmt: skip
@@ -176,7 +169,7 @@ def detectors(run: Path) -> Rows:
     for name in found:
         bold = "**" if name == "gate" else ""
         cells = [f"{bold}{digits(found[name][key])}{bold}" for key in keys]
-        rows.append((DETECTORS.get(name, name.replace("_", " ")), *cells))
+        rows.append(("**gate** (the default)" if name == "gate" else name, *cells))
     return rows
 
 
@@ -191,10 +184,9 @@ def rejected(run: Path) -> Rows:
         cells.append(share + (f", and {doubted} unsure" if doubted else ""))
     rows.append(("**gate**", *cells))
     for row in content["detectors"]:
-        if row["on"] == "report" and row["detector"] in ("relative_mahalanobis", "msp"):
-            name = DETECTORS[row["detector"]]
+        if row["on"] == "report" and row["detector"] in ("relative Mahalanobis", "MSP"):
             cells = [f"({digits(row[f'rejected_{code}'])})" for code in of]
-            rows.append((f"{name} at 95 % of all", *cells))
+            rows.append((f"{row['detector']} at 95 % of all", *cells))
     return rows
 
 
@@ -212,7 +204,7 @@ def strangers(run: Path) -> Rows:
             kind, "drawings"
         )
         *cells, answered = map(str, total)
-        cells.append(f"{answered} ({total[3] / total[0]:.1%})")
+        cells.append(answered + (f" ({100 * total[3] / total[0]:.1f} %)" if total[3] else ""))
         rows.append([f"**{cell}**" for cell in (name, *cells)])
     return rows
 
@@ -403,7 +395,7 @@ TABLES: dict[str, Callable[[Path], Rows]] = {
 
 
 def as_markdown(rows: Rows) -> list[str]:
-    lines = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows]
+    lines = ["|" + "|".join(f" {cell} " if cell else " " for cell in row) + "|" for row in rows]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
