@@ -339,7 +339,11 @@ def sanity(run: Path) -> Rows:
     for row in found["stages"]:
         share = row["share_of_layers"]
         heads.append(
-            "all" if share == 1 else f"and {share:.0%} of the layers" if share else "the head"
+            "all"
+            if share == 1
+            else f"and {100 * share:.0f} % of the layers"
+            if share
+            else "the head"
         )
         cells.append(within(row, 2))
     heads.append("for comparison: another picture's map")
