@@ -12,9 +12,9 @@ pytorch   the straightforward composition: 8 forward passes for the views, 30 wi
 
     python benchmarks/assess.py [--model BUNDLE] [--run RUN …] [--threads 1] [--rounds 15]
 
-Of a model made of several networks, each of PyTorch's passes goes through all of them. They have
-the weights of the RUNs (`best.safetensors`) where these are named, one a network, and the answer is
-then compared with ours; else weights drawn at random, which cost the same time.
+Of a model made of several networks at equal shares, each of PyTorch's passes goes through all of
+them. They have the weights of the RUNs (`best.safetensors`) where these are named, one a network,
+and the answer is then compared with ours; else weights drawn at random, which cost the same time.
 """
 
 import argparse

@@ -70,6 +70,8 @@ def _with_fixed_padding(trunk: MapAndFeatures, example: Tensor) -> MapAndFeature
     """
     from timm.layers import Conv2dSame, get_same_padding  # type: ignore[attr-defined]
 
+    if not any(isinstance(module, Conv2dSame) for module in trunk.modules()):
+        return trunk
     fixed = copy.deepcopy(trunk)
     found = {n: m for n, m in fixed.named_modules() if isinstance(m, Conv2dSame)}
     sides: dict[str, torch.Size] = {}
