@@ -26,6 +26,7 @@ import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file
+from threadpoolctl import threadpool_limits
 
 from dermx.assess import Model
 from dermx.data.phantom import draw_phantom
@@ -62,7 +63,7 @@ class Composition:
         """Do everything; the calibrated probabilities are returned."""
         spec = self.model.bundle.preprocess
         pixels, _ = prepare(picture, spec)
-        views = torch.from_numpy(normalize(eight_views(pixels), spec.mean, spec.std))
+        views = torch.from_numpy(eight_views(normalize(pixels, spec.mean, spec.std)))
         with torch.no_grad():
             logits = torch.cat([self.logits(view[None]) for view in views])
             for module in self.networks.modules():  # Monte Carlo: only dropout is in training mode
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    threadpool_limits(given.threads)  # NumPy's too: threads that wait spin, and count as work
     model = Model(load_bundle(given.model), given.threads)
     if model.trust is None:
         parser.error(f"{model.bundle.folder} has no trust parts; dermx trust RUN makes them")

@@ -265,7 +265,8 @@ def test_eight_views_give_the_mean_of_the_views_alone(tiny_bundle: Bundle, tmp_p
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     session = Session(tiny_bundle, 1)
     maps, features = run_views(session, [pixels], views=8)
-    alone = [session.run(view[None]) for view in eight_views(pixels)]
+    views = np.moveaxis(eight_views(np.moveaxis(pixels, -1, 0)), 1, -1)
+    alone = [session.run(view[None]) for view in views]
     np.testing.assert_allclose(features[0], [f[0] for _, f in alone], atol=1e-5)
     np.testing.assert_allclose(maps[0], [m[0] for m, _ in alone], atol=1e-5)
     cases = [case(tmp_path / "noise.png", "nv")]

@@ -24,7 +24,6 @@ from dermx.model.runtime import Session, usable_cores
 from dermx.preprocess.pipeline import prepare
 from dermx.preprocess.reading import Source, read_picture
 from dermx.preprocess.shift import Change
-from dermx.preprocess.views import VIEWS, eight_views
 from dermx.records import Case, Predictions, View
 
 if TYPE_CHECKING:
@@ -173,10 +172,7 @@ def run_views(
     Raises:
         InputError: `views` is neither 1 nor 8.
     """
-    if views not in (1, VIEWS):
-        raise InputError(f"views must be 1 or {VIEWS}, got {views}")
-    batch = np.stack(pixels) if views == 1 else np.concatenate([eight_views(p) for p in pixels])
-    maps, features = session.run(batch)
+    maps, features = session.run(np.stack(pixels), views)
     shape = (len(pixels), views)
     return maps.reshape(*shape, *maps.shape[1:]), features.reshape(*shape, features.shape[1])
 

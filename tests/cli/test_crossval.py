@@ -14,6 +14,7 @@ from dermx.cli.main import main  # noqa: E402
 from dermx.config import Config, PreprocessConfig, TrainConfig  # noqa: E402
 from dermx.data.phantom import write_dataset  # noqa: E402
 from dermx.diagnoses import CODES  # noqa: E402
+from dermx.errors import ConfigError  # noqa: E402
 from dermx.evaluate.decision import Decide  # noqa: E402
 from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
@@ -95,6 +96,26 @@ def test_every_case_is_answered_once_by_the_fold_that_had_not_seen_it(folds: Pat
         assert not seen & set(own.groups)
         at = [list(whole.images).index(image) for image in own.images]
         np.testing.assert_array_equal(whole.logits[at], own.logits)
+
+
+def test_answers_that_may_teach_come_from_the_training_part_alone(folder: Path) -> None:
+    out = folder / "teachers"
+
+    def stop(line: str) -> None:
+        if line.startswith("fold-1"):
+            raise KeyboardInterrupt
+
+    data = {"ham10000": folder / "ham10000", "acne": folder / "dermnet"}
+    with pytest.raises(KeyboardInterrupt):
+        crossval_run(out, training=True, **data, config=settings(), pretrained=False, say=stop)
+    whole = read_parts(out)
+    assert whole["val"]  # kept for choosing among the students
+    assert whole["test"]
+    for fold in out.glob("fold-*"):
+        dealt = {case.image for part in read_parts(fold).values() for case in part}
+        assert dealt == {case.image for case in whole["train"]}
+    with pytest.raises(ConfigError, match="either the whole table or the training part"):
+        crossval_run(out, training=True, whole=True, **data)
 
 
 def test_mean_and_spread_are_those_of_the_folds(folds: Path) -> None:

@@ -155,6 +155,9 @@ def crossval(
     whole: Annotated[
         bool, typer.Option("--whole", help="Deal the test part into the folds, too.")
     ] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Only the training part: answers that may teach.")
+    ] = False,
     ham10000: Ham10000 = None,
     acne: Acne = None,
     config: Settings = None,
@@ -174,6 +177,7 @@ def crossval(
         out,
         folds=folds,
         whole=whole,
+        training=training,
         ham10000=ham10000,
         acne=acne,
         config=None if config is None else load_config(config),

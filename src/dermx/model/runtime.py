@@ -7,6 +7,7 @@ everything built on it (class maps, dropout, distances) uses the same numbers.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from dermx.errors import BundleError, InputError
 from dermx.model.bundle import Bundle
 from dermx.preprocess.normalize import normalize
+from dermx.preprocess.views import VIEWS, eight_views
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8
@@ -67,30 +69,42 @@ class Session:
         self.bundle = bundle
 
     def run(
-        self, pixels: UInt8[np.ndarray, "n s s 3"]
-    ) -> tuple[Float32[np.ndarray, "n c h w"], Float32[np.ndarray, "n c"]]:
+        self, pixels: UInt8[np.ndarray, "n s s 3"], views: int = 1
+    ) -> tuple[Float32[np.ndarray, "n*v c h w"], Float32[np.ndarray, "n*v c"]]:
         """Turn prepared pictures into feature maps and their means.
 
         Args:
             pixels: RGB at the model's input size, from `dermx.preprocess.pipeline.prepare`.
+            views: 1, or 8 for the turns and mirror images of each picture, behind each other.
 
         Raises:
-            InputError: The pictures have another type or size than the model's input.
+            InputError: The pictures have another type or size than the model's input, or `views`
+                is neither 1 nor 8.
         """
-        spec = self.bundle.preprocess
-        wanted = (spec.image_size, spec.image_size, 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted:
+        size = self.bundle.preprocess.image_size
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (size, size, 3):
             raise InputError(
-                f"need uint8 pictures of shape (n, {', '.join(map(str, wanted))}), "
+                f"need uint8 pictures of shape (n, {size}, {size}, 3), "
                 f"got {pixels.dtype} {pixels.shape}"
             )
-        values = np.empty((self._chunk, 3, *wanted[:2]), np.float32)  # one piece of memory for all
-        parts = []
-        for chunk in np.split(pixels, range(self._chunk, len(pixels), self._chunk)):
-            given = normalize(chunk, spec.mean, spec.std, out=values[: len(chunk)])
-            parts.append(self._session.run([MAP, FEATURES], {INPUT: given}))
+        if views not in (1, VIEWS):
+            raise InputError(f"views must be 1 or {VIEWS}, got {views}")
+        inputs = self._chunks(pixels) if views == 1 else self._turned(pixels)
+        parts = [self._session.run([MAP, FEATURES], {INPUT: values}) for values in inputs]
         maps, features = zip(*parts, strict=True)
         return np.concatenate(maps), np.concatenate(features)
+
+    def _chunks(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
+        spec, size = self.bundle.preprocess, self.bundle.preprocess.image_size
+        values = np.empty((self._chunk, 3, size, size), np.float32)  # one piece of memory for all
+        for chunk in np.split(pixels, range(self._chunk, len(pixels), self._chunk)):
+            yield normalize(chunk, spec.mean, spec.std, out=values[: len(chunk)])
+
+    def _turned(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
+        spec = self.bundle.preprocess
+        for picture in pixels:
+            views = eight_views(normalize(picture, spec.mean, spec.std))
+            yield from np.split(views, range(self._chunk, VIEWS, self._chunk))
 
     def logits(self, features: Float32[np.ndarray, "n c"]) -> Float32[np.ndarray, "n classes"]:
         """Apply this model's linear layer."""

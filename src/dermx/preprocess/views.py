@@ -14,34 +14,36 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from jaxtyping import Float32, Shaped
 
 VIEWS: Final = 8
 _TURNS: Final = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 
 
-def eight_views(picture: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "8 s s 3"]:
+def eight_views(planes: Shaped[np.ndarray, "c s s"]) -> Shaped[np.ndarray, "8 c s s"]:
     """Return the picture turned by 0, 90, 180 and 270 degrees, then the same of its mirror image.
 
-    >>> corner = np.zeros((2, 2, 3), np.uint8)
-    >>> corner[0, 0] = 1
-    >>> [tuple(map(int, np.argwhere(view[..., 0])[0])) for view in eight_views(corner)[:4]]
+    Args:
+        planes: The channels of a picture, of any type: turned after `normalize`, it need not be
+            normalised eight times.
+
+    >>> corner = np.uint8([[[1, 0], [0, 0]]])
+    >>> [tuple(map(int, np.argwhere(view[0])[0])) for view in eight_views(corner)[:4]]
     [(0, 0), (1, 0), (1, 1), (0, 1)]
     """
-    views = np.empty((VIEWS, *picture.shape), np.uint8)
-    views[0] = picture
-    cv2.flip(picture, 1, views[4])
+    views = np.empty((VIEWS, *planes.shape), planes.dtype)
+    views[0], views[4] = planes, planes[:, :, ::-1]
     for first in (0, 4):
         for i, turn in enumerate(_TURNS, first + 1):
-            cv2.rotate(views[first], turn, views[i])
+            for plane, turned in zip(views[first], views[i], strict=True):
+                cv2.rotate(plane, turn, turned)
     return views
 
 
 def align(maps: Float32[np.ndarray, "8 c h h"]) -> Float32[np.ndarray, "8 c h h"]:
     """Turn each view's map back, so that cells of all eight show the same place.
 
-    >>> picture = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
-    >>> maps = np.moveaxis(eight_views(picture), -1, 1).astype(np.float32)
+    >>> maps = eight_views(np.arange(27, dtype=np.float32).reshape(3, 3, 3))
     >>> bool((align(maps) == maps[0]).all())
     True
     """

@@ -42,6 +42,7 @@ def crossval_run(
     *,
     folds: int | None = None,
     whole: bool = False,
+    training: bool = False,
     ham10000: Path | None = None,
     acne: Path | None = None,
     config: Config | None = None,
@@ -63,6 +64,8 @@ def crossval_run(
         out: Folder of the cross-validation.
         folds: How many, 5 when None; when resuming, as started.
         whole: Deal the test part into the folds, too; else no fold sees it.
+        training: Deal the training part alone: answers that may teach a student which is then
+            chosen on the validation part.
         ham10000: Folder of HAM10000; not needed to resume.
         acne: Folder of DermNet's acne class; not needed to resume.
         config: All settings; when resuming, those of the start if None.
@@ -77,10 +80,13 @@ def crossval_run(
         The page of the out-of-fold report.
 
     Raises:
-        ConfigError: As `train_run`; or another number of folds is asked for than was started.
+        ConfigError: As `train_run`; another number of folds is asked for than was started; or
+            `whole` and `training` at once.
         DataError: The pictures are not as promised.
         MissingExtraError: PyTorch and its companions are not installed.
     """
+    if whole and training:
+        raise ConfigError("the folds take in either the whole table or the training part alone")
     started = is_started(out, resume=resume, given=ham10000 is not None or acne is not None)
     from accelerate import PartialState
 
@@ -95,14 +101,15 @@ def crossval_run(
             raise ConfigError(f"{out} was started with other settings or {len(runs)} folds")
     else:
         parts, config = load_cases(ham10000, acne, say=say), config or Config()
-        cases = [case for part in PARTS for case in parts[part] if whole or part != "test"]
+        dealt = ("train",) if training else PARTS if whole else ("train", "val")
+        cases = [case for part in dealt for case in parts[part]]
         by_fold = fold_parts(cases, 5 if folds is None else folds)
         runs = [out / f"fold-{i + 1}" for i in range(len(by_fold))]
         if main:
             for run, inside in zip(runs, by_fold, strict=True):
                 start_run(run, inside, config, init)
-            unseen = [] if whole else parts["test"]
-            start_run(out, {"train": cases, "val": [], "test": unseen}, config, init)
+            unseen = {part: [] if part in dealt else parts[part] for part in ("val", "test")}
+            start_run(out, {"train": cases} | unseen, config, init)
         PartialState().wait_for_everyone()
     for run in runs:
         if (run / "bundle" / "bundle.json").is_file():

@@ -120,9 +120,9 @@ def _turned(pixels: np.ndarray, spec: PreprocessConfig) -> Iterator[Float32[np.n
     while True:
         order = rng.permutation(len(pixels))
         for chosen in np.split(order, range(BATCH, len(order), BATCH)):
-            views = zip(chosen, rng.integers(VIEWS, size=len(chosen)), strict=True)
-            batch = np.stack([eight_views(pixels[i])[view] for i, view in views])
-            yield normalize(batch, spec.mean, spec.std)
+            views = rng.integers(VIEWS, size=len(chosen))
+            planes = normalize(pixels[chosen], spec.mean, spec.std)
+            yield np.stack([eight_views(p)[v] for p, v in zip(planes, views, strict=True)])
 
 
 def _compare(before: Predictions, after: Predictions, *, say: Say) -> dict[str, object]:
