@@ -10,7 +10,7 @@ import dermx.predict as module
 from dermx.config import PreprocessConfig
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, InputError, PictureError
-from dermx.explain.gradcam import class_maps_of_views
+from dermx.explain.gradcam import odds_maps
 from dermx.model.bundle import Bundle
 from dermx.model.runtime import Session
 from dermx.predict import (
@@ -290,7 +290,8 @@ def test_the_map_of_eight_views_lies_on_the_picture_as_it_was_taken(tiny_bundle:
         passed(prepared, *(part[0] for part in run_views(session, [prepared.pixels], views)))
         for views in (1, 8)
     )
-    alone, mean = (class_maps_of_views(each.maps, tiny_bundle.weight) for each in (one, many))
+    linear = (tiny_bundle.weight, tiny_bundle.bias)
+    alone, mean = (odds_maps(each.maps, *linear) for each in (one, many))
     np.testing.assert_allclose(mean, alone, atol=1e-5)
     np.testing.assert_allclose(align(many.maps).mean(axis=0), one.maps[0], atol=1e-5)
     assert np.argmax(align(many.maps).mean(axis=0)[0]) == 1

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dermx.errors import PictureError
-from dermx.explain.gradcam import class_maps_of_views
+from dermx.explain.gradcam import odds_maps
 from dermx.model.bundle import Bundle, load_bundle
 from dermx.model.runtime import Session
 from dermx.predict import Failure, Passed, forward, passed, read_prepared, run_views
@@ -94,7 +94,7 @@ class Model:
             size=answer.prepared.size,
             probabilities=dict(zip(codes, map(float, probs), strict=True)),
             view=answer.prepared.view,
-            maps=class_maps_of_views(answer.maps, weight),
+            maps=odds_maps(answer.maps, weight, bias),
             notes=answer.prepared.notes,
             trust=keys,
             answer=predicted,

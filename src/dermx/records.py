@@ -168,7 +168,7 @@ class Assessment:
     size: tuple[int, int]  # height and width of the upright picture, pixels
     probabilities: Mapping[str, float]  # over the eight codes; sums to 1
     view: View
-    maps: Float32[np.ndarray, "classes h w"]  # Grad-CAM per class, each scaled to [0, 1]
+    maps: Float32[np.ndarray, "classes h w"]  # `odds_maps`: per class, each scaled to [0, 1]
     notes: tuple[str, ...] = ()  # what was done to read the picture, e.g. "first of 12 frames used"
     trust: Mapping[str, Any] = field(
         default_factory=dict

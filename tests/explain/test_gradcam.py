@@ -9,10 +9,10 @@ from hypothesis.extra.numpy import arrays
 from dermx.errors import InputError
 from dermx.explain.gradcam import (
     class_maps,
-    class_maps_of_views,
     contrast_map,
     evidence,
     layer_maps,
+    odds_maps,
 )
 from dermx.preprocess.views import align
 
@@ -145,11 +145,50 @@ def test_layer_cam_leaves_out_what_speaks_against() -> None:
     assert one.tolist() == [[0.5, 0], [0, 1]]  # only the first channel counts
 
 
+def test_the_map_of_the_log_odds_agrees_with_pytorch_grad_cam() -> None:
+    library = pytest.importorskip("pytorch_grad_cam")
+    torch, network, picture = small_network()
+    feature_map = network[:4](picture).detach().numpy()
+    linear = (part.detach().numpy() for part in (network[-1].weight, network[-1].bias))
+    maps = odds_maps(feature_map, *linear, smooth=0)
+    with library.GradCAM(model=network, target_layers=[network[3]]) as cam:
+        for target in range(CLASSES):
+            others = torch.arange(CLASSES) != target
+            theirs = cam(
+                input_tensor=picture,
+                targets=[lambda z, k=target, rest=others: z[k] - z[rest].logsumexp(dim=0)],
+            )[0]
+            lifted = maps[target] - maps[target].min()
+            np.testing.assert_allclose(lifted / max(lifted.max(), 1e-12), theirs, atol=1e-5)
+
+
 def test_the_map_of_eight_views_is_that_of_their_mean_turned_back() -> None:
     rng = np.random.default_rng(0)
     views = rng.normal(size=(8, CHANNELS, SIDE, SIDE)).astype(np.float32)
     weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
-    of_mean = class_maps(align(views).mean(axis=0), weight)
-    np.testing.assert_allclose(class_maps_of_views(views, weight), of_mean, atol=1e-5)
-    alone = class_maps_of_views(views[:1], weight)
-    np.testing.assert_array_equal(alone, class_maps(views[0], weight))
+    bias = rng.normal(size=CLASSES).astype(np.float32)
+    of_mean = odds_maps(align(views).mean(axis=0)[None], weight, bias)
+    np.testing.assert_allclose(odds_maps(views, weight, bias), of_mean, atol=1e-5)
+
+
+def test_what_all_classes_share_is_not_on_the_map_that_people_are_shown() -> None:
+    rng = np.random.default_rng(1)
+    feature_map = rng.random((1, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
+    bias = np.zeros(CLASSES, np.float32)
+    shared = weight + rng.normal(size=CHANNELS).astype(np.float32)
+    one, other = (odds_maps(feature_map, rows, bias) for rows in (weight, shared))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_smoothing_spreads_a_cell_and_stays_in_range() -> None:
+    cells = np.zeros((1, 1, 5, 5), np.float32)
+    cells[0, 0, 2, 2] = 1
+    sharp, soft = (
+        odds_maps(cells, np.float32([[1], [0]]), np.zeros(2, np.float32), smooth=s)[0]
+        for s in (0, 0.75)
+    )
+    assert np.count_nonzero(sharp) == 1
+    assert sharp[2, 2] == soft[2, 2] == soft.max() == 1
+    np.testing.assert_allclose(soft[2, 1:4:2], soft[1:4:2, 2])
+    assert 0.3 < soft[2, 1] < 0.6  # exp(-1 / (2 * 0.75 ** 2)) = 0.41

@@ -17,7 +17,7 @@ from dermx.errors import DataError, InputError, MissingExtraError, PictureError
 from dermx.evaluate.subgroups import by_subgroup
 from dermx.explain.audit import Audit, Curves, Sanity
 from dermx.explain.faithfulness import Faithful, centred_gaussian, faithfulness, random_map
-from dermx.explain.gradcam import class_maps, class_maps_of_views
+from dermx.explain.gradcam import odds_maps
 from dermx.explain.localisation import Localised, localise
 from dermx.explain.painting import (
     ADDED,
@@ -166,7 +166,7 @@ class _Work:
         maps, features = run_views(self.session, [prepared.pixels], VIEWS)
         one = passed(prepared, maps[0], features[0])
         target = int(self.session.logits(one.features[None])[0].argmax())
-        return class_maps_of_views(one.maps, self.bundle.weight)[target], target
+        return odds_maps(one.maps, self.bundle.weight, self.bundle.bias)[target], target
 
     def curves(self, cases: Sequence[Case]) -> Curves:
         """Deletion, insertion and ROAD of our map and of two that know nothing."""
@@ -208,7 +208,8 @@ class _Work:
         maps, features = self.session.run(pixels)
         targets = self.session.logits(features).argmax(axis=1)
         before = [
-            class_maps(one, self.bundle.weight)[k] for one, k in zip(maps, targets, strict=True)
+            odds_maps(one[None], self.bundle.weight, self.bundle.bias)[k]
+            for one, k in zip(maps, targets, strict=True)
         ]
         of_others = [
             rank_correlation(one, other)
@@ -222,7 +223,7 @@ class _Work:
                     mixed, _ = Session(blank).run(pixels)
                     drawn.append(
                         [
-                            rank_correlation(old, class_maps(one, blank.weight)[k])
+                            rank_correlation(old, odds_maps(one[None], blank.weight, blank.bias)[k])
                             for old, one, k in zip(before, mixed, targets, strict=True)
                         ]
                     )
