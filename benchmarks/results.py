@@ -218,7 +218,7 @@ METHODS = {
 def calibration(run: Path) -> Rows:
     found = read(run, "evaluation/test/calibration.json")["methods"]
     facts = read(run, "bundle/trust.json")
-    losses, used = facts["facts"]["log_loss_left_out"], facts["calibration"]["method"]
+    losses = facts["facts"]["log_loss_left_out"]
     rows: Rows = [
         ("calibration", "log loss, validation lesions left out", "test: ECE, 15 equal bins",
          "of it by chance", "ECE, equal mass", "smooth ECE", "class-wise ECE", "Brier", "log loss")
@@ -227,11 +227,13 @@ def calibration(run: Path) -> Rows:
         chance = "{value:.3f} (up to {high:.3f})".format(**one["ece_by_chance"])
         plain = [digits(one[key]["value"]) for key in
                  ("ece_equal_mass", "smooth_ece", "brier", "log_loss")]  # fmt: skip
-        cells = [METHODS[method], digits(losses.get(method)), within(one["ece"]), chance,
+        name, _, consistent = method.partition(", ")
+        cells = [METHODS[name], "" if consistent else digits(losses.get(name)),
+                 within(one["ece"]), chance,
                  *plain[:2], within(one["classwise_ece"]), *plain[2:]]  # fmt: skip
-        if method == used:
-            cells = [f"**{cell}**" for cell in cells[:3]] + cells[3:]
-            cells[0] += " (used)"
+        if consistent:
+            cells[0] = f"**{METHODS[name]}, as sure as it is right on lesions left out** (used)"
+            cells[2] = f"**{cells[2]}**"
         rows.append(cells)
     return rows
 

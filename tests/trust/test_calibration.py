@@ -14,6 +14,7 @@ from dermx.trust.calibration import (
     brier_score,
     calibration_error_by_chance,
     classwise_calibration_error,
+    consistent_temperature,
     expected_calibration_error,
     fit_calibration,
     log_loss,
@@ -206,3 +207,25 @@ def test_what_can_not_be_fitted_is_refused() -> None:
         Calibration.from_dict({"method": "magic", "scale": [1], "bias": [0]})
     with pytest.raises(InputError, match="need at least one bin, got 0"):
         expected_calibration_error(softmax(logits), labels, n_bins=0)
+
+
+def test_a_consistent_temperature_makes_confidence_the_share_of_right_answers() -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 2, (4000, 5))
+    probs = softmax(logits)
+    labels = np.array([rng.choice(5, p=row) for row in probs])
+    # The truth needs none; twice as sure logits need a temperature of two, and keep their answers.
+    assert consistent_temperature(probs, labels) == pytest.approx(1, abs=0.05)
+    temperature = consistent_temperature(softmax(2 * logits), labels)
+    assert temperature == pytest.approx(2, abs=0.1)
+    fitted = uncalibrated(5).tempered(temperature)
+    settled = fitted.probs(2 * logits)
+    assert settled.max(axis=1).mean() == pytest.approx((probs.argmax(1) == labels).mean(), abs=1e-3)
+    np.testing.assert_array_equal(settled.argmax(axis=1), probs.argmax(axis=1))
+
+
+def test_a_few_cases_that_are_all_right_or_all_wrong_are_no_certainty() -> None:
+    probs = np.array([[0.8, 0.1, 0.1]] * 5)
+    right, wrong = (consistent_temperature(probs, np.full(5, k)) for k in (0, 1))
+    assert softmax(np.log(probs) / right).max(axis=1).mean() == pytest.approx(5.5 / 6, abs=1e-4)
+    assert softmax(np.log(probs) / wrong).max(axis=1).mean() == pytest.approx(1 / 3, abs=1e-3)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from dermx.errors import InputError
-from dermx.trust.fitting import Wanted, calibrated, deal_groups, fit_trust, left_out_losses
+from dermx.records import softmax
+from dermx.trust.calibration import fit_calibration
+from dermx.trust.fitting import (
+    Wanted,
+    calibrated,
+    deal_groups,
+    fit_consistent,
+    fit_trust,
+    left_out,
+    left_out_losses,
+)
 from dermx.trust.verdict import Trust
 
 from .conftest import layer, world
@@ -20,6 +30,20 @@ def test_the_calibration_that_fits_the_truth_has_the_least_loss_left_out() -> No
     shifted = replace(shifted, logits=shifted.logits + np.float32([4, 0, 0, 0, 0, 0, 0, -3]))
     losses = left_out_losses(shifted)
     assert losses["bias"] < losses["temperature"]
+
+
+def test_what_is_used_is_as_sure_as_it_is_right_on_lesions_left_out() -> None:
+    known = world(150)
+    for method in ("temperature", "vector"):
+        plain = fit_calibration(known.logits, known.labels, method)
+        used = fit_consistent(known, method)
+        ratio = plain.scale / used.scale
+        np.testing.assert_allclose(ratio, ratio[0])  # one temperature for all
+        probs = left_out(known, method)
+        settled = softmax(np.log(probs) / ratio[0])
+        right = (probs.argmax(axis=1) == np.tile(known.labels, 4)).mean()
+        assert settled.max(axis=1).mean() == pytest.approx(right, abs=2e-3)
+    assert fit_consistent(known, "none").temperature == 1
 
 
 def test_lesions_never_come_apart() -> None:

@@ -1,7 +1,8 @@
 """What is fitted so that answers can be believed, on which cases, and by which choice?
 
 Everything is fitted on cases that did not train the model, and every choice is made there: the
-calibration by log loss on lesions left out in turn; a doubt beside calibrated confidence is used
+calibration by log loss on lesions left out in turn, how sure it is by how often it is right on
+these; a doubt beside calibrated confidence is used
 only if it ranks errors better than that. The test part has no say.
 """
 
@@ -18,7 +19,14 @@ from dermx.evaluate.intervals import draw_groups
 from dermx.evaluate.metrics import labelled
 from dermx.evaluate.screening import fit_screening
 from dermx.records import Predictions
-from dermx.trust.calibration import METHODS, Calibration, Method, fit_calibration, log_loss
+from dermx.trust.calibration import (
+    METHODS,
+    Calibration,
+    Method,
+    consistent_temperature,
+    fit_calibration,
+    log_loss,
+)
 from dermx.trust.conformal import Score, fit_sets
 from dermx.trust.gate import Gate
 from dermx.trust.referral import Rule, fit_confidence, worth
@@ -80,7 +88,7 @@ def fit_trust(
     losses = left_out_losses(known)
     best = min(METHODS, key=lambda name: losses[name])
     method = wanted.method or best
-    calibration = fit_calibration(known.logits, known.labels, method)
+    calibration = fit_consistent(known, method)
     sure = calibrated(known, calibration)
     screening = fit_screening(sure, wanted.sensitivity, n_boot=1)
     trust = Trust(
@@ -116,17 +124,40 @@ def fit_trust(
 
 def left_out_losses(known: Predictions) -> dict[Method, float]:
     """Log loss of every kind of calibration on lesions that did not fit it."""
-    losses: dict[Method, list[float]] = {method: [] for method in METHODS}
-    for seed in range(REPEATS):
+    labels = np.tile(known.labels, REPEATS)
+    return {method: log_loss(left_out(known, method), labels) for method in METHODS}
+
+
+def left_out(known: Predictions, method: Method) -> Float[np.ndarray, "repeats*n classes"]:
+    """Calibrated probabilities of every case by a fit without its lesion, `REPEATS` times."""
+    probs = np.empty((REPEATS, *known.logits.shape))
+    for seed, found in enumerate(probs):
         fold = deal_groups(known.groups, FOLDS, seed)
-        for method, found in losses.items():
-            probs = np.empty(known.logits.shape)
-            for part in range(FOLDS):
-                inside = fold != part
-                fitted = fit_calibration(known.logits[inside], known.labels[inside], method)
-                probs[~inside] = fitted.probs(known.logits[~inside])
-            found.append(log_loss(probs, known.labels))
-    return {method: float(np.mean(found)) for method, found in losses.items()}
+        for part in range(FOLDS):
+            inside = fold != part
+            fitted = fit_calibration(known.logits[inside], known.labels[inside], method)
+            found[~inside] = fitted.probs(known.logits[~inside])
+    return probs.reshape(-1, probs.shape[-1])
+
+
+def fit_consistent(known: Predictions, method: Method) -> Calibration:
+    """Fit a calibration, then make its mean confidence that of right answers on lesions left out.
+
+    A fit is surer of the cases it was made on than it may be of new ones, the more so the more
+    parameters it has; "none" stays what it is.
+
+    Args:
+        known: Labelled cases that did not train the model.
+        method: One of `METHODS`.
+
+    Raises:
+        InputError: As `fit_calibration`; or there are too few lesions to leave some out.
+    """
+    fitted = fit_calibration(known.logits, known.labels, method)
+    if method == "none":
+        return fitted
+    temperature = consistent_temperature(left_out(known, method), np.tile(known.labels, REPEATS))
+    return fitted.tempered(temperature)
 
 
 def deal_groups(groups: Sequence[str], parts: int, seed: int = 0) -> Int[np.ndarray, " n"]:

@@ -9,6 +9,7 @@ from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
 from dermx.runs import read_parts
 from dermx.trust.calibration import METHODS, fit_calibration, reliability
+from dermx.trust.fitting import fit_consistent, left_out_losses
 from dermx.trust.measure import calibration_figures, dermoscopic
 from dermx.workflow.evaluation import Part, Say, predicted, write_json
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dermx.train.loop import Track
 
 TEMPERATURE: Final = "calibration_temperature.json"
+CONSISTENT: Final = "consistent"
 
 
 def calibrate_run(
@@ -53,14 +55,17 @@ def calibrate_run(
     folder = run / "evaluation" / on
     table: dict[str, Any] = {}
     diagrams = {}
-    for method in METHODS:
-        calibration = fit_calibration(fitting.logits, fitting.labels, method)
+    fits = {m: fit_calibration(fitting.logits, fitting.labels, m) for m in METHODS}
+    losses = left_out_losses(fitting)
+    best = min(METHODS, key=lambda method: losses[method])
+    fits[f"{best}, {CONSISTENT}"] = fit_consistent(fitting, best)  # what `dermx trust` uses
+    for method, calibration in fits.items():
         probs = calibration.probs(scored.logits)
         right = (probs.argmax(axis=1) == scored.labels).mean()
         figures = calibration_figures(probs, scored, n_boot=n_boot)
         table[method] = {"accuracy": float(right), **figures}
         diagrams[method] = reliability(probs, scored.labels)
-        say(f"{method:<12}" + "  ".join(f"{k} {told(v)}" for k, v in figures.items()))
+        say(f"{method:<20}" + "  ".join(f"{k} {told(v)}" for k, v in figures.items()))
         if method == "temperature":
             content = {
                 "temperature": calibration.temperature,
@@ -73,7 +78,7 @@ def calibrate_run(
             write_json(run / TEMPERATURE, content)
     content = {"part": on, "cases": len(scored.labels), "views": views, "methods": table}
     write_json(folder / "calibration.json", content)
-    chosen = {name: diagrams[name] for name in ("none", "temperature", "bias")}
+    chosen = {name: diagrams[name] for name in ("none", "temperature", list(fits)[-1])}
     errors = {name: table[name]["ece"]["value"] for name in chosen}
     path = folder / "reliability.png"
     with write_whole(path) as file:
