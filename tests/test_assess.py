@@ -59,8 +59,7 @@ def test_the_map_lies_on_what_speaks_for_the_class(model: Model, picture: np.nda
     heat = model.assess(picture).heatmap("vasc")
     assert heat.shape == (60, 100)
     assert heat[:, :20].max() == heat[:, 80:].max() == 0  # outside the centre square: not seen
-    assert heat[:20, 22:40].max() == 1
-    assert heat[:20, 22:40].min() > 0.3  # cells are smoothed
+    assert heat[:20, 22:40].min() > 0.99
     assert heat[40:, 60:80].max() == 0
 
 

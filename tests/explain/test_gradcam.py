@@ -150,7 +150,7 @@ def test_the_map_of_the_log_odds_agrees_with_pytorch_grad_cam() -> None:
     torch, network, picture = small_network()
     feature_map = network[:4](picture).detach().numpy()
     linear = (part.detach().numpy() for part in (network[-1].weight, network[-1].bias))
-    maps = odds_maps(feature_map, *linear, smooth=0)
+    maps = odds_maps(feature_map, *linear)
     with library.GradCAM(model=network, target_layers=[network[3]]) as cam:
         for target in range(CLASSES):
             others = torch.arange(CLASSES) != target
@@ -179,16 +179,3 @@ def test_what_all_classes_share_is_not_on_the_map_that_people_are_shown() -> Non
     shared = weight + rng.normal(size=CHANNELS).astype(np.float32)
     one, other = (odds_maps(feature_map, rows, bias) for rows in (weight, shared))
     np.testing.assert_allclose(one, other, atol=1e-4)
-
-
-def test_smoothing_spreads_a_cell_and_stays_in_range() -> None:
-    cells = np.zeros((1, 1, 5, 5), np.float32)
-    cells[0, 0, 2, 2] = 1
-    sharp, soft = (
-        odds_maps(cells, np.float32([[1], [0]]), np.zeros(2, np.float32), smooth=s)[0]
-        for s in (0, 0.75)
-    )
-    assert np.count_nonzero(sharp) == 1
-    assert sharp[2, 2] == soft[2, 2] == soft.max() == 1
-    np.testing.assert_allclose(soft[2, 1:4:2], soft[1:4:2, 2])
-    assert 0.3 < soft[2, 1] < 0.6  # exp(-1 / (2 * 0.75 ** 2)) = 0.41

@@ -18,9 +18,8 @@ arXiv:2011.08891); Jiang et al. 2021 (LayerCAM, doi:10.1109/TIP.2021.3089943).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from dermx.errors import InputError
@@ -29,8 +28,6 @@ from dermx.records import softmax
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
-
-SMOOTH: Final = 0.75  # cells; chosen on the validation part, docs/METHOD.md
 
 
 def class_maps(
@@ -65,23 +62,19 @@ def odds_maps(
     feature_maps: Float32[np.ndarray, "v c h w"],
     weight: Float32[np.ndarray, "classes c"],
     bias: Float32[np.ndarray, " classes"],
-    *,
-    smooth: float = SMOOTH,
 ) -> Float32[np.ndarray, "classes h w"]:
     """What speaks for each class rather than for the others: the map that people are shown.
 
     Grad-CAM of the log-odds of each class, log(p / (1 - p)), instead of its logit: a cell that
     raises all logits alike decides nothing. By the logits, the log-odds of class k have the
     derivative 1 for k itself and, for any other class, minus its share of what k leaves over; so
-    the map is k's evidence less that mean of the others'. Cells are then smoothed a little, as
-    each has seen far beyond itself.
+    the map is k's evidence less that mean of the others'.
 
     Args:
         feature_maps: Of a picture alone, or of its eight views (`dermx.preprocess.views`), whose
             evidence is turned back and averaged.
         weight: Of the linear layer, a row per class; at least two.
         bias: Of the linear layer.
-        smooth: Standard deviation of the smoothing, in cells; 0 leaves them as they are.
 
     Returns:
         As `class_maps`.
@@ -90,7 +83,7 @@ def odds_maps(
         InputError: The number of channels differs from the linear layer's inputs.
 
     >>> shared_and_own = np.float32([[[[4, 0]], [[0, 4]]]])  # two channels, two cells
-    >>> odds_maps(shared_and_own, np.float32([[2, 1], [2, 0]]), np.zeros(2, np.float32), smooth=0)
+    >>> odds_maps(shared_and_own, np.float32([[2, 1], [2, 0]]), np.zeros(2, np.float32))
     array([[[0., 1.]],
     <BLANKLINE>
            [[0., 0.]]], dtype=float32)
@@ -99,11 +92,7 @@ def odds_maps(
     each = views[0] if len(views) == 1 else align(views).mean(axis=0)
     own = np.eye(len(each), dtype=np.float32)
     others = softmax(np.where(own > 0, -np.inf, each.mean(axis=(1, 2)) + bias))
-    odds = np.tensordot(own - others, each, 1).astype(np.float32)
-    if smooth > 0:
-        for cells in odds:
-            cv2.GaussianBlur(cells, (0, 0), smooth, cells, borderType=cv2.BORDER_REPLICATE)
-    return _scaled(odds)
+    return _scaled(np.tensordot(own - others, each, 1))
 
 
 def evidence(
