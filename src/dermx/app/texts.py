@@ -81,8 +81,9 @@ FIGURES_HELP: Final = (
 
 MAP_TITLE: Final = "Where the model looked"
 MAP_HELP: Final = (
-    "Bright yellow raised the chosen condition\u2019s score most, dark violet not at all; the line "
-    "encloses the strongest fifth. It shows what the model used, not where the disease is."
+    "Bright yellow spoke most for the chosen condition rather than the others, dark violet not at "
+    "all; the line encloses the strongest fifth. It shows what the model used, not where the "
+    "disease is."
 )
 MAP_EMPTY: Final = "Nothing in the picture speaks for this condition."
 OUTSIDE: Final = "Pale parts were cut off before the model saw the picture."
