@@ -8,7 +8,7 @@ from dermx.model.bundle import load_bundle
 from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
 from dermx.runs import read_parts
-from dermx.trust.calibration import METHODS, fit_calibration, reliability
+from dermx.trust.calibration import METHODS, Calibration, fit_calibration, reliability
 from dermx.trust.fitting import fit_consistent, left_out_losses
 from dermx.trust.measure import calibration_figures, dermoscopic
 from dermx.workflow.evaluation import Part, Say, predicted, write_json
@@ -55,7 +55,9 @@ def calibrate_run(
     folder = run / "evaluation" / on
     table: dict[str, Any] = {}
     diagrams = {}
-    fits = {m: fit_calibration(fitting.logits, fitting.labels, m) for m in METHODS}
+    fits: dict[str, Calibration] = {
+        m: fit_calibration(fitting.logits, fitting.labels, m) for m in METHODS
+    }
     losses = left_out_losses(fitting)
     best = min(METHODS, key=lambda method: losses[method])
     fits[f"{best}, {CONSISTENT}"] = fit_consistent(fitting, best)  # what `dermx trust` uses
