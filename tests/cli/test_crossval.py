@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +49,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def stop_at(fold: str) -> Callable[[str], None]:
+    """Interrupt a cross-validation when it says that this fold begins."""
+
+    def say(line: str) -> None:
+        if line.startswith(fold):
+            raise KeyboardInterrupt
+
+    return say
+
+
 @pytest.fixture(scope="module")
 def folds(folder: Path) -> Path:
     """Two folds, of which the second was interrupted before its first epoch ended."""
     out = folder / "crossval"
-
-    def stop_in_fold_2(line: str) -> None:
-        if line.startswith("fold-2"):
-            raise KeyboardInterrupt
-
     data = {"ham10000": folder / "ham10000", "acne": folder / "dermnet"}
     with pytest.raises(KeyboardInterrupt):
-        crossval_run(out, folds=2, **data, config=settings(), pretrained=False, say=stop_in_fold_2)
+        crossval_run(
+            out, folds=2, **data, config=settings(), pretrained=False, say=stop_at("fold-2")
+        )
     assert (out / "fold-1" / "bundle").exists()
     before = (out / "fold-1" / "best.safetensors").stat().st_mtime_ns
     said: list[str] = []
@@ -100,14 +108,11 @@ def test_every_case_is_answered_once_by_the_fold_that_had_not_seen_it(folds: Pat
 
 def test_answers_that_may_teach_come_from_the_training_part_alone(folder: Path) -> None:
     out = folder / "teachers"
-
-    def stop(line: str) -> None:
-        if line.startswith("fold-1"):
-            raise KeyboardInterrupt
-
     data = {"ham10000": folder / "ham10000", "acne": folder / "dermnet"}
     with pytest.raises(KeyboardInterrupt):
-        crossval_run(out, training=True, **data, config=settings(), pretrained=False, say=stop)
+        crossval_run(
+            out, training=True, **data, config=settings(), pretrained=False, say=stop_at("fold-1")
+        )
     whole = read_parts(out)
     assert whole["val"]  # kept for choosing among the students
     assert whole["test"]
