@@ -81,7 +81,8 @@ def test_calibration_writes_the_temperature_and_the_diagram(run: Path, capsys: O
     assert (fitted["views"], fitted["fitted_on"]["cases"]) == (8, 96)
     table = json.loads((folder / "calibration.json").read_text())
     assert (table["part"], table["cases"]) == ("test", 42)  # without acne
-    *plain, used = table["methods"]
+    figures = table["methods"]
+    *plain, used = figures
     assert plain == ["none", "temperature", "bias", "vector", "classwise"]
     assert used.endswith(", consistent")  # what `dermx trust` makes of the best of them
     assert (
