@@ -9,6 +9,8 @@ Four loops over the same pictures in one run, interleaved so that a busy machine
 
     python benchmarks/train_throughput.py --init mobilenetv2_100.imagenet.safetensors \
         --pictures HAM10000_images_part_1
+
+On a GPU, `--steps 60`: six are over before its loaders have filled up.
 """
 
 import argparse
@@ -33,7 +35,7 @@ from dermx.train.cache import open_cache
 from dermx.train.loop import Pictures, fit, keep_freed_memory
 from dermx.train.network import build_network, choose_precision
 
-BATCH, STEPS = 64, 6
+BATCH, STEPS = 64, 6  # the plain loops' steps
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -93,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path, help="folder of pictures; else drawn ones")
     parser.add_argument("--init", type=Path, help="starting weights; else random")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of memory and ours")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -100,20 +103,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = (
-            pictures_in(options.pictures)[: BATCH * (STEPS + 1)]
+            pictures_in(options.pictures)[: BATCH * (options.steps + 1)]
             if options.pictures
-            else draw(folder / "drawn")
+            else draw(folder / "drawn", options.steps)
         )
         config = Config(train=TrainConfig(epochs=2, oversample=0))
         precision = choose_precision("auto", device)
+        few = paths[: BATCH * (STEPS + 1)]
         speeds: dict[str, list[float]] = {}
         for round_ in range(options.rounds):
             one = torch.randn(BATCH, 3, 224, 224, device=device), torch.arange(BATCH) % 8
             measured = {
-                "memory": steps_per_second([one] * (STEPS + 1), precision, True, device),
+                "memory": steps_per_second([one] * (options.steps + 1), precision, True, device),
                 "ours": ours(paths, config, folder / str(round_), folder / "cache", options.init),
-                "plain": steps_per_second(plain(paths), "fp32", False, device),
-                "plain, tuned": steps_per_second(plain(paths), precision, True, device),
+                "plain": steps_per_second(plain(few), "fp32", False, device),
+                "plain, tuned": steps_per_second(plain(few), precision, True, device),
             }
             for loop, speed in measured.items():
                 speeds.setdefault(loop, []).append(speed)
@@ -124,7 +128,7 @@ def main() -> None:
         print(f"  {loop:13} {speed:7.1f}   ours is {middle['ours'] / speed:.2f} times this")
 
 
-def draw(folder: Path) -> list[Path]:
+def draw(folder: Path, steps: int) -> list[Path]:
     """Write one batch of drawn pictures and name each several times."""
     folder.mkdir()
     paths = []
@@ -132,7 +136,7 @@ def draw(folder: Path) -> list[Path]:
         path = folder / f"{seed}.jpg"
         Image.fromarray(draw_phantom(seed, size=(450, 600)).picture).save(path, quality=90)
         paths.append(path)
-    return paths * (STEPS + 1)
+    return paths * (steps + 1)
 
 
 def plain(paths: list[Path]) -> DataLoader:

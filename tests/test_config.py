@@ -51,6 +51,16 @@ def test_what_is_saved_as_json_is_read_back_equal(tmp_path: Path) -> None:
     assert load_config(path) == config
 
 
+@pytest.mark.parametrize(
+    ("text", "teachers"),
+    [("''", ()), ("'a.npz'", ("a.npz",)), ("['a.npz', 'b.npz']", ("a.npz", "b.npz"))],
+)
+def test_one_teacher_need_not_be_a_list(
+    tmp_path: Path, text: str, teachers: tuple[str, ...]
+) -> None:
+    assert load_config(toml(tmp_path, f"[train]\nteacher = {text}")).train.teacher == teachers
+
+
 def test_json_holds_every_setting_defaults_included() -> None:
     saved = json.loads(Config().to_json())
     for name, kind in [
@@ -73,6 +83,7 @@ def test_json_holds_every_setting_defaults_included() -> None:
         ("[train]\nlearning_rate = '1'", "learning_rate must be of type float, got '1'"),
         ("[preprocess]\nhair_removal = 1", "hair_removal must be of type bool, got 1"),
         ("[preprocess]\nmean = 0.5", "mean must be of type tuple, got 0.5"),
+        ("[train]\nteacher = [1]", r"train.teacher must be names of files, got \(1,\)"),
         ("[train\nepochs = 1", "run.toml is malformed: "),
     ],
 )

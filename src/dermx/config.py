@@ -27,12 +27,15 @@ def _check(section: str, name: str, value: object, ok: bool, rule: str) -> None:
 
 
 def _check_numbers(section: str, config: Any) -> None:
-    """Refuse NaN and infinity, which JSON and TOML can spell, and lists of anything but numbers."""
+    """Refuse NaN and infinity, which JSON and TOML can spell, and lists of other things."""
     for item in fields(config):
         value = getattr(config, item.name)
         if isinstance(value, float):
             _check(section, item.name, value, math.isfinite(value), "a finite number")
-        if isinstance(item.default, tuple):
+        if item.default == ():
+            ok = all(isinstance(v, str) and v for v in value)
+            _check(section, item.name, value, ok, "names of files")
+        elif isinstance(item.default, tuple):
             ok = all(type(v) in (int, float) and math.isfinite(v) for v in value)
             _check(section, item.name, value, ok, "finite numbers")
 
@@ -137,7 +140,7 @@ class TrainConfig:
     curriculum: str = ""  # CSV file of image and score, easy pictures first; none: no curriculum
     curriculum_start: float = 0.3  # share of each class, its easiest, that the first epoch knows
     curriculum_epochs: int = 5  # until all pictures take part, evenly more each epoch
-    teacher: str = ""  # predictions file for the training pictures; none: no distillation
+    teacher: tuple[str, ...] = ()  # files of predictions for the training pictures, one or several
     distill_share: float = 0.5  # of the loss: how far from the teacher; the rest: from the label
     distill_temperature: float = 2.0  # softens both answers before they are compared
     samples_per_epoch: int = 0  # pictures drawn per epoch; 0: as many as there are
@@ -235,6 +238,7 @@ def section_from(kind: type[T], values: Mapping[str, Any], section: str) -> T:
             type or range.
     """
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    made: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
             raise ConfigError(f"unknown setting {section}.{key}{_nearest(key, list(known))}")
@@ -243,10 +247,14 @@ def section_from(kind: type[T], values: Mapping[str, Any], section: str) -> T:
             isinstance(value, type(default))
             or (isinstance(default, float) and isinstance(value, int))
             or (isinstance(default, tuple) and isinstance(value, list))
+            or (default == () and isinstance(value, str))
         ):
             wanted = type(default).__name__
             raise ConfigError(f"{section}.{key} must be of type {wanted}, got {value!r}")
-    return kind(**values)
+        if default == () and isinstance(value, str):  # a name alone is a list of one
+            value = [value] if value else []
+        made[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**made)
 
 
 def config_from(values: Mapping[str, Any]) -> Config:

@@ -61,7 +61,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 
 def test_a_teachers_probabilities_come_in_the_order_of_the_pictures(tmp_path: Path) -> None:
     path = predictions(tmp_path, ["a", "b", "c"])
-    probs = read_teacher(path, IMAGES)
+    probs = read_teacher([path], IMAGES)
     np.testing.assert_allclose(probs, softmax(Predictions.load(path).logits)[[2, 0]], rtol=1e-6)
 
 
@@ -77,7 +77,17 @@ def test_a_teacher_that_does_not_fit_is_named(
     tmp_path: Path, images: list[str], codes: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        read_teacher(predictions(tmp_path, images, codes), IMAGES)
+        read_teacher([predictions(tmp_path, images, codes)], IMAGES)
+
+
+def test_several_teachers_are_one(tmp_path: Path) -> None:
+    """Their logits' mean, whatever order each has the pictures in."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    paths = [predictions(tmp_path / "one", ["a", "c"]), predictions(tmp_path / "other", ["c", "a"])]
+    one, other = (Predictions.load(path).logits for path in paths)
+    expected = softmax((one[::-1] + other) / 2)
+    np.testing.assert_allclose(read_teacher(paths, IMAGES), expected, rtol=1e-6)
 
 
 def test_only_the_files_that_the_settings_name_are_read(tmp_path: Path) -> None:
@@ -89,7 +99,7 @@ def test_only_the_files_that_the_settings_name_are_read(tmp_path: Path) -> None:
     assert guide.difficulty is not None
     assert guide.teacher is None
     with pytest.raises(DataError, match=re.escape("nowhere.npz is not a predictions file")):
-        read_guide(TrainConfig(teacher=str(tmp_path / "nowhere.npz")), IMAGES)
+        read_guide(TrainConfig(teacher=(str(tmp_path / "nowhere.npz"),)), IMAGES)
 
 
 def test_a_run_depends_on_what_guides_it() -> None:

@@ -91,7 +91,7 @@ def test_killed_and_resumed_gives_the_same_weights_bit_for_bit(
 EVERYTHING: dict[str, Any] = {
     "loss": "focal+effective+adjusted", "sampler": "power", "mixup": 0.4, "cutmix": 1.0,
     "mix_share": 0.7, "head_epochs": 1, "layer_decay": 0.8, "frozen_layers": 2,
-    "curriculum": "scores.csv", "curriculum_epochs": 2, "teacher": "predictions.npz",
+    "curriculum": "scores.csv", "curriculum_epochs": 2, "teacher": ("predictions.npz",),
 }  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_a_student_follows_its_teacher_against_the_labels(
 ) -> None:
     """The teacher calls every class by the next one's name; a student of it alone does so too."""
     wrong = np.eye(3, dtype=np.float32)[(task[0].labels + 1) % 3] * 0.94 + 0.02
-    settings = config.with_train(epochs=8, teacher="predictions.npz", distill_share=1.0)
+    settings = config.with_train(epochs=8, teacher=("predictions.npz",), distill_share=1.0)
     taught = guided(task, difficulty=None, teacher=wrong)
     assert run(taught, settings, tmp_path).history[-1]["val_balanced_accuracy"] < 0.1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,7 +63,7 @@ def open_cache(
     *,
     recipe: object,
     track: Track | None = None,
-    threads: int = 4,
+    threads: int | None = None,
 ) -> PixelCache:
     """Open the cache of these pictures, decoding them first where no fitting one is there.
 
@@ -72,7 +73,7 @@ def open_cache(
         decode: A file to the pixels that are kept.
         recipe: Anything whose `repr` tells how `decode` works; a change makes a new cache.
         track: Wraps the pictures as they come, to show progress.
-        threads: Decoders at work; decoding happens outside Python's lock.
+        threads: Decoders at work, one per core when None; decoding is outside Python's lock.
 
     Raises:
         PictureError: One of the pictures can't be read.
@@ -85,6 +86,7 @@ def open_cache(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.npz").unlink(missing_ok=True)  # never an old index beside new pixels
     shapes, starts, position = [], [], 0
+    threads = threads or os.cpu_count() or 4
     with write_whole(folder / "pixels.bin") as file, ThreadPoolExecutor(threads) as pool:
         pictures: Iterable[np.ndarray] = _in_order(pool, decode, paths, ahead=8 * threads)
         if track is not None:

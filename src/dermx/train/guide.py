@@ -18,7 +18,7 @@ import numpy as np
 from dermx.config import TrainConfig
 from dermx.diagnoses import CODES
 from dermx.errors import DataError
-from dermx.records import Predictions
+from dermx.records import Predictions, softmax
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32
@@ -52,7 +52,9 @@ def read_guide(settings: TrainConfig, images: Sequence[str]) -> Guide:
     """
     return Guide(
         difficulty=read_scores(Path(settings.curriculum), images) if settings.curriculum else None,
-        teacher=read_teacher(Path(settings.teacher), images) if settings.teacher else None,
+        teacher=read_teacher(list(map(Path, settings.teacher)), images)
+        if settings.teacher
+        else None,
     )
 
 
@@ -80,13 +82,20 @@ def read_scores(path: Path, images: Sequence[str]) -> Float[np.ndarray, " n"]:
     return values
 
 
-def read_teacher(path: Path, images: Sequence[str]) -> Float32[np.ndarray, "n classes"]:
-    """Read the probabilities of a file of predictions; pictures not asked for may be in it.
+def read_teacher(paths: Sequence[Path], images: Sequence[str]) -> Float32[np.ndarray, "n classes"]:
+    """Read the probabilities of files of predictions; pictures not asked for may be in them.
+
+    Several teachers are one, as several networks are one model: the mean of their logits.
 
     Raises:
-        DataError: The file is none, is of other classes, names a picture twice or lacks one, or
+        DataError: A file is none, is of other classes, names a picture twice or lacks one, or
             holds something that is no number.
     """
+    logits = np.mean([_read_logits(path, images) for path in paths], axis=0)
+    return softmax(logits).astype(np.float32)
+
+
+def _read_logits(path: Path, images: Sequence[str]) -> Float32[np.ndarray, "n classes"]:
     said = Predictions.load(path)
     if said.codes != CODES:
         raise DataError(f"{path} is of the classes {', '.join(said.codes)}, not of this model's")
@@ -94,10 +103,10 @@ def read_teacher(path: Path, images: Sequence[str]) -> Float32[np.ndarray, "n cl
     if len(rows) < len(said.images):
         raise DataError(f"{path} has {len(said.images) - len(rows)} pictures twice")
     _need(path, images, rows)
-    probs = said.probs[[rows[image] for image in images]].astype(np.float32)
-    if not np.isfinite(probs).all():
-        raise DataError(f"{path} has logits that are no numbers, of {images[_first_odd(probs)]}")
-    return probs
+    logits = said.logits[[rows[image] for image in images]]
+    if not np.isfinite(logits).all():
+        raise DataError(f"{path} has logits that are no numbers, of {images[_first_odd(logits)]}")
+    return logits
 
 
 def _need(path: Path, images: Sequence[str], known: dict[str, float] | dict[str, int]) -> None:

@@ -277,12 +277,13 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
         step: Steps done, this one included.
     """
     keep = min(decay, (1 + step) / (10 + step)) if decay else 0.0
-    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
-    for slow, fast in pairs:
-        if slow.is_floating_point():
-            slow.lerp_(fast, 1 - keep)
-        else:
-            slow.copy_(fast)
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    moved = [pair for pair in pairs if pair[0].is_floating_point()]
+    counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+    # A few kernels for all: one per weight would be a fifth of a GPU's step.
+    torch._foreach_lerp_([slow for slow, _ in moved], [fast for _, fast in moved], 1 - keep)
+    if counts:
+        torch._foreach_copy_([slow for slow, _ in counts], [fast for _, fast in counts])
 
 
 @torch.no_grad()
