@@ -205,6 +205,27 @@ def test_an_ensemble_of_one_is_the_member(members: list[Path], tmp_path: Path) -
     np.testing.assert_array_equal(one.logits, member.logits)
 
 
+def test_an_adjusted_ensemble_answers_rare_classes_sooner(
+    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each logit loses the log of its class's share of training, times what was asked for."""
+    out = tmp_path / "adjusted"
+    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
+    assert main([*words, "--adjust", "0.5"]) == 0
+    assert json.loads((out / "ensemble.json").read_text())["adjust"] == 0.5
+    ensemble_run(members, tmp_path / "plain", weights="equal")
+    for run in (out, tmp_path / "plain"):
+        evaluate_run(run)
+    adjusted, plain = (
+        Predictions.load(run / FIGURES / "predictions.npz").logits
+        for run in (out, tmp_path / "plain")
+    )
+    drawn = [case.diagnosis for case in read_parts(out)["train"]]
+    shares = np.array([drawn.count(code) for code in CODES]) / len(drawn)
+    expected = np.tile(-0.5 * np.log(shares), (len(plain), 1))
+    np.testing.assert_allclose(adjusted - plain, expected, atol=1e-4)
+
+
 def test_what_any_member_was_trained_on_tests_no_ensemble(
     folds: Path, members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

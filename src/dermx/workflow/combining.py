@@ -135,6 +135,7 @@ def ensemble_run(
     out: Path,
     *,
     weights: Weighting = "greedy",
+    adjust: float = 0.0,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
@@ -148,6 +149,9 @@ def ensemble_run(
         out: New or empty folder; `out/bundle` is the model, `out/ensemble.json` says what is in it.
         weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
             class-balanced log loss, "equal" needs no validation part.
+        adjust: Takes the classes' shares of the training part to this power out of the answer, so
+            that rare classes are answered sooner (logit adjustment, Menon et al. 2021); choose it
+            on validation.
         track: Shows progress.
         say: Shows each member's weight.
 
@@ -156,7 +160,8 @@ def ensemble_run(
 
     Raises:
         ConfigError: `out` is not empty.
-        DataError: The members have no validation case in common to fit weights on.
+        DataError: The members have no validation case in common to fit weights on, or no training
+            case of a class whose share is asked for.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
     if out.exists() and any(out.iterdir()):
@@ -190,8 +195,14 @@ def ensemble_run(
         rows.append(row if alone is None else row | {"val_balanced_accuracy": alone})
         say(f"{run}: weight {shares[i]:.3f}" + ("" if alone is None else f", alone {alone:.3f}"))
     config = load_config(members[0] / "config.json")
-    _write_ensemble(out, bundles, shares, parts, config, say)
-    content = {"weights": weights, "val_balanced_accuracy": facts.get("all"), "members": rows}
+    offsets = -adjust * _log_shares(parts["train"], bundles[0].codes) if adjust else None
+    _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets)
+    content = {
+        "weights": weights,
+        "adjust": adjust,
+        "val_balanced_accuracy": facts.get("all"),
+        "members": rows,
+    }
     write_json(out / "ensemble.json", content)
     return out / "bundle"
 
@@ -252,12 +263,17 @@ def _write_ensemble(
     say: Say,
     *,
     start: bool = True,
+    offsets: np.ndarray | None = None,
 ) -> None:
-    """Write `out/bundle`, checked against its members on pictures, and with `start` the run."""
+    """Write `out/bundle`, checked against its members on pictures, and with `start` the run.
+
+    `offsets` (classes,) are added to the mean of the members' logits.
+    """
     from dermx.model.merge import merge
     from dermx.train.export import TOLERANCE
 
     merged = merge(bundles, weights)
+    offsets = np.zeros(len(merged.bias), np.float32) if offsets is None else offsets
     counts = Counter(b.architecture for b, w in zip(bundles, weights, strict=True) if w > 0)
     name = " + ".join(f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items())
     config = config.with_train(architecture=name)
@@ -271,13 +287,13 @@ def _write_ensemble(
         preprocess=bundles[0].preprocess,
         network_bytes=merged.network,
         weight=merged.weight,
-        bias=merged.bias,
+        bias=(merged.bias + offsets).astype(np.float32),
         figures={},
         card=model_card(config, {}, read_facts(out)),
     )
     cases = [case for part in PARTS for case in parts[part]]
     sample = cases[:: max(1, len(cases) // 16)][:16]
-    apart = combine(stacked([predict_cases(one, sample)[0] for one in bundles]), weights)
+    apart = combine(stacked([predict_cases(one, sample)[0] for one in bundles]), weights) + offsets
     difference = float(np.abs(predict_cases(bundle, sample)[0].logits - apart).max())
     if difference > TOLERANCE:
         shutil.rmtree(out / "bundle")
@@ -299,6 +315,13 @@ def _common_parts(tables: Sequence[dict[str, list[Case]]]) -> dict[str, list[Cas
         where = held[case.group]
         common[next(iter(where)) if len(where) == 1 else "train"].append(case)
     return common
+
+
+def _log_shares(cases: Sequence[Case], codes: Sequence[str]) -> np.ndarray:
+    counts = Counter(case.diagnosis for case in cases)
+    if missing := [code for code in codes if not counts[code]]:
+        raise DataError(f"the runs share no training case of {', '.join(missing)}")
+    return np.log(np.array([counts[code] for code in codes]) / len(cases))
 
 
 def _greedy_weights(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
