@@ -8,7 +8,7 @@ As the derivative is the same in all cells, HiResCAM (derivative times map, cell
 map too, and LayerCAM, which drops negative derivatives, is it with the negative weights left out.
 The autograd forms, for any layer of any network, are in `dermx.train.cam`.
 
-Limits: the cells are coarse (7 x 7 for 224 pixels), and each sees far beyond itself. The maps show
+Limits: the cells are coarse (9 x 9 for 288 pixels), and each sees far beyond itself. The maps show
 what raised the class's logit, not where the lesion is, and not whether the answer is right.
 
 Source: Zhou et al. 2016 (CAM, arXiv:1512.04150); Selvaraju et al. 2017, section 3 and appendix A
