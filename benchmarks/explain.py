@@ -68,28 +68,34 @@ def of_run(run: Path) -> tuple[Bundle, nn.Module]:
     return load_bundle(run / "bundle"), network.eval()
 
 
-def drawn(names: Sequence[str], folder: Path) -> tuple[Bundle, nn.Module]:
+def drawn(names: Sequence[str], side: int, folder: Path) -> tuple[Bundle, nn.Module]:
     """The same networks with random weights as one bundle and in PyTorch."""
+    spec = PreprocessConfig(image_size=side)
     torch.manual_seed(0)
     networks, bundles = [], []
     for i, name in enumerate(names):
         network = build_network(name, len(CODES), pretrained=False)
         with torch.no_grad():  # spread the random logits, so that maps are more than rounding
             network.get_classifier().weight.normal_()
-        exported = to_onnx(network, PreprocessConfig().image_size)
-        bundles.append(written(folder / str(i), name, exported, *head_arrays(network)))
+        exported = to_onnx(network, side)
+        bundles.append(written(folder / str(i), name, spec, exported, *head_arrays(network)))
         networks.append(network.eval())
     if len(names) == 1:
         return bundles[0], networks[0]
     merged = merge(bundles, np.full(len(names), 1 / len(names)))
-    return written(folder / "merged", " + ".join(names), *merged), SideBySide(networks).eval()
+    return written(folder / "merged", " + ".join(names), spec, *merged), SideBySide(networks).eval()
 
 
 def written(
-    folder: Path, name: str, network: bytes, weight: np.ndarray, bias: np.ndarray
+    folder: Path,
+    name: str,
+    spec: PreprocessConfig,
+    network: bytes,
+    weight: np.ndarray,
+    bias: np.ndarray,
 ) -> Bundle:
     return write_bundle(
-        folder, name=name, architecture=name, preprocess=PreprocessConfig(),
+        folder, name=name, architecture=name, preprocess=spec,
         network_bytes=network, weight=weight, bias=bias, figures={}, card="",
     )  # fmt: skip
 
@@ -108,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, help="a run's folder; default: random weights")
     parser.add_argument("--networks", nargs="+", default=["mobilenetv2_100"], metavar="NAME")
+    parser.add_argument("--side", type=int, default=224, help="pixels of the networks' input")
     parser.add_argument("--images", type=Path, help="a folder of pictures; default: drawn ones")
     parser.add_argument("--count", type=int, default=16, help="pictures per round")
     parser.add_argument("--repeats", type=int, default=5)
@@ -115,7 +122,9 @@ def main() -> None:
     torch.set_num_threads(usable_cores())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle, network = of_run(given.run) if given.run else drawn(given.networks, folder)
+        bundle, network = (
+            of_run(given.run) if given.run else drawn(given.networks, given.side, folder)
+        )
         if given.images:
             paths = list_pictures([given.images])[: given.count]
         else:
