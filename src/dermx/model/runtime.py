@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float32, UInt8
 
 INPUT, MAP, FEATURES = "pixels", "map", "features"  # names in the ONNX file
-CHUNK = 1  # pictures per call and thread: more at once are no faster and need more memory
+CHUNK = 2  # pictures per call and thread: 3 % faster than one at once; four are no faster still
 
 
 class Session:
