@@ -10,7 +10,7 @@ Four loops over the same pictures in one run, interleaved so that a busy machine
     python benchmarks/train_throughput.py --init mobilenetv2_100.imagenet.safetensors \
         --pictures HAM10000_images_part_1
 
-On a GPU, `--steps 60`: six are over before its loaders have filled up.
+On a GPU, `--steps 40`: six are over before its loaders have filled up.
 """
 
 import argparse

@@ -211,6 +211,9 @@ def test_an_adjusted_ensemble_answers_rare_classes_sooner(
     """Each logit loses the log of its class's share of training, times what was asked for."""
     out = tmp_path / "adjusted"
     words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
+    for wrong in ("nan", "-0.1"):
+        assert main([*words, "--adjust", wrong]) == 2
+        assert "adjust must be from 0 to 1, got " in capsys.readouterr().err
     assert main([*words, "--adjust", "0.5"]) == 0
     assert json.loads((out / "ensemble.json").read_text())["adjust"] == 0.5
     ensemble_run(members, tmp_path / "plain", weights="equal")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from dermx.model.runtime import usable_cores
 from dermx.records import write_whole
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def open_cache(
         decode: A file to the pixels that are kept.
         recipe: Anything whose `repr` tells how `decode` works; a change makes a new cache.
         track: Wraps the pictures as they come, to show progress.
-        threads: Decoders at work, one per core when None; decoding is outside Python's lock.
+        threads: Decoders at work, one per core it may use when None; outside Python's lock.
 
     Raises:
         PictureError: One of the pictures can't be read.
@@ -86,7 +86,7 @@ def open_cache(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.npz").unlink(missing_ok=True)  # never an old index beside new pixels
     shapes, starts, position = [], [], 0
-    threads = threads or os.cpu_count() or 4
+    threads = threads or usable_cores()
     with write_whole(folder / "pixels.bin") as file, ThreadPoolExecutor(threads) as pool:
         pictures: Iterable[np.ndarray] = _in_order(pool, decode, paths, ahead=8 * threads)
         if track is not None:

@@ -280,7 +280,7 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
     pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
     moved = [pair for pair in pairs if pair[0].is_floating_point()]
     counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-    # A few kernels for all: one per weight would be a fifth of a GPU's step.
+    # A few kernels for all: a GPU has moved one weight before it is asked for the next.
     torch._foreach_lerp_([slow for slow, _ in moved], [fast for _, fast in moved], 1 - keep)
     if counts:
         torch._foreach_copy_([slow for slow, _ in counts], [fast for _, fast in counts])

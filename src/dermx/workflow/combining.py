@@ -150,8 +150,8 @@ def ensemble_run(
         weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
             class-balanced log loss, "equal" needs no validation part.
         adjust: Takes the classes' shares of the training part to this power out of the answer, so
-            that rare classes are answered sooner (logit adjustment, Menon et al. 2021); choose it
-            on validation.
+            that rare classes are answered sooner (logit adjustment, Menon et al. 2021). From 0 to
+            1; choose it on validation.
         track: Shows progress.
         say: Shows each member's weight.
 
@@ -160,14 +160,18 @@ def ensemble_run(
 
     Raises:
         ConfigError: `out` is not empty.
-        DataError: The members have no validation case in common to fit weights on, or no training
-            case of a class whose share is asked for.
+        InputError: No member is named, or `adjust` is out of its range.
+        DataError: The members have no validation case in common to fit weights on.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another folder")
     if not members:
         raise InputError("name the runs to make one model of")
+    if not 0 <= adjust <= 1:
+        raise InputError(f"adjust must be from 0 to 1, got {adjust}")
+    from dermx.train.losses import log_prior
+
     bundles = [load_bundle(run / "bundle") for run in members]
     tables = [read_parts(run) for run in members]
     parts = _common_parts(tables)
@@ -195,7 +199,8 @@ def ensemble_run(
         rows.append(row if alone is None else row | {"val_balanced_accuracy": alone})
         say(f"{run}: weight {shares[i]:.3f}" + ("" if alone is None else f", alone {alone:.3f}"))
     config = load_config(members[0] / "config.json")
-    offsets = -adjust * _log_shares(parts["train"], bundles[0].codes) if adjust else None
+    counts = Counter(case.diagnosis for case in parts["train"])
+    offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
     _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets)
     content = {
         "weights": weights,
@@ -263,17 +268,16 @@ def _write_ensemble(
     say: Say,
     *,
     start: bool = True,
-    offsets: np.ndarray | None = None,
+    offsets: np.ndarray | float = 0.0,
 ) -> None:
     """Write `out/bundle`, checked against its members on pictures, and with `start` the run.
 
-    `offsets` (classes,) are added to the mean of the members' logits.
+    `offsets`, one per class, are added to the mean of the members' logits.
     """
     from dermx.model.merge import merge
     from dermx.train.export import TOLERANCE
 
     merged = merge(bundles, weights)
-    offsets = np.zeros(len(merged.bias), np.float32) if offsets is None else offsets
     counts = Counter(b.architecture for b, w in zip(bundles, weights, strict=True) if w > 0)
     name = " + ".join(f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items())
     config = config.with_train(architecture=name)
@@ -315,13 +319,6 @@ def _common_parts(tables: Sequence[dict[str, list[Case]]]) -> dict[str, list[Cas
         where = held[case.group]
         common[next(iter(where)) if len(where) == 1 else "train"].append(case)
     return common
-
-
-def _log_shares(cases: Sequence[Case], codes: Sequence[str]) -> np.ndarray:
-    counts = Counter(case.diagnosis for case in cases)
-    if missing := [code for code in codes if not counts[code]]:
-        raise DataError(f"the runs share no training case of {', '.join(missing)}")
-    return np.log(np.array([counts[code] for code in codes]) / len(cases))
 
 
 def _greedy_weights(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
