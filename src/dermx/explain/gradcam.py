@@ -69,14 +69,10 @@ def odds_maps(
 ) -> Float32[np.ndarray, "classes h w"]:
     """What speaks for each class rather than for the others: the map that people are shown.
 
-    Grad-CAM of the log-odds of each class, log(p / (1 - p)), instead of its logit: a cell that
-    raises all logits alike decides nothing. By the logits, the log-odds of class k have the
-    derivative 1 for k itself and, for any other class, minus its share of what k leaves over; so
-    the map is k's evidence less that mean of the others'.
+    That is `odds_evidence`, without what speaks against the class.
 
     Args:
-        feature_maps: Of a picture alone, or of its eight views (`dermx.preprocess.views`), whose
-            evidence is turned back and averaged.
+        feature_maps: Of a picture alone, or of its eight views.
         weight: Of the linear layer, a row per class; at least two.
         bias: Of the linear layer.
 
@@ -92,11 +88,38 @@ def odds_maps(
     <BLANKLINE>
            [[0., 0.]]], dtype=float32)
     """
+    return _scaled(odds_evidence(feature_maps, weight, bias))
+
+
+def odds_evidence(
+    feature_maps: Float32[np.ndarray, "v c h w"],
+    weight: Float32[np.ndarray, "classes c"],
+    bias: Float32[np.ndarray, " classes"],
+) -> Float32[np.ndarray, "classes h w"]:
+    """What each cell adds to the log-odds of each class, for and against it.
+
+    Grad-CAM of the log-odds, log(p / (1 - p)), instead of the logit, with its negative part: a cell
+    that raises all logits alike decides nothing. By the logits, the log-odds of class k have the
+    derivative 1 for k itself and, for any other class, minus its share of what k leaves over; so
+    the map is k's evidence less that mean of the others'.
+
+    Args:
+        feature_maps: Of a picture alone, or of its eight views (`dermx.preprocess.views`), whose
+            evidence is turned back and averaged.
+        weight: Of the linear layer, a row per class; at least two.
+        bias: Of the linear layer.
+
+    Returns:
+        In logits, of any sign.
+
+    Raises:
+        InputError: The number of channels differs from the linear layer's inputs.
+    """
     views = evidence(feature_maps, weight)
     each = views[0] if len(views) == 1 else align(views).mean(axis=0)
     own = np.eye(len(each), dtype=np.float32)
     others = softmax(np.where(own > 0, -np.inf, each.mean(axis=(1, 2)) + bias))
-    return _scaled(np.tensordot(own - others, each, 1))
+    return np.tensordot(own - others, each, 1)
 
 
 def evidence(

@@ -10,6 +10,7 @@ of these figures says more than the calibrated confidence is decided by `referra
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,9 +54,17 @@ def dropout_logits(
     """
     if not 0 <= rate < 1 or samples < 1:
         raise InputError(f"need a rate in [0, 1) and a sample, got {rate} and {samples}")
-    rng = np.random.default_rng(seed)
-    kept = rng.random((samples, len(features)), np.float32) >= rate
-    return np.asarray((kept * (features / (1 - rate))) @ weight.T + bias)
+    kept = _masks(samples, len(features), rate, seed)
+    return np.asarray(kept @ (weight * (features / (1 - rate))).T + bias)
+
+
+@lru_cache(maxsize=1)  # drawing them takes longer than all that is done with them
+def _masks(samples: int, n: int, rate: float, seed: int) -> Float32[np.ndarray, "samples n"]:
+    """Draw for each sample which features stay, 1, and which are dropped, 0; read-only."""
+    drawn = np.random.default_rng(seed).random((samples, n), np.float32)
+    kept = (drawn >= rate).astype(np.float32)
+    kept.flags.writeable = False  # shared by all who ask
+    return kept
 
 
 def predictive_entropy(
