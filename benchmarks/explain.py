@@ -32,7 +32,7 @@ from dermx.config import PreprocessConfig, load_config
 from dermx.data.files import list_pictures
 from dermx.data.phantom import draw_phantom
 from dermx.diagnoses import CODES
-from dermx.explain.gradcam import class_maps, odds_maps
+from dermx.explain.gradcam import class_maps, evidence, odds_maps
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.model.merge import merge
 from dermx.model.runtime import usable_cores
@@ -172,12 +172,13 @@ def measure(bundle: Bundle, network: nn.Module, paths: list[Path], repeats: int)
     print(f"picture to map  dermx is {seconds['pytorch-grad-cam'] / seconds['dermx']:.1f} "
           "times as fast")  # fmt: skip
 
+    weight, bias = bundle.weight, bundle.bias
     passed = [model.session.run(read_prepared(path, spec).pixels[None])[0] for path in paths]
     answers = [model.assess(path) for path in paths]
     parts = best(
         {
             "assess": lambda: [model.assess(path) for path in paths],
-            "maps": lambda: [odds_maps(one, bundle.weight, bundle.bias) for one in passed],
+            "maps": lambda: [odds_maps(evidence(one, weight), bias) for one in passed],
             "heat map": lambda: [answer.heatmap() for answer in answers],
         },
         repeats,

@@ -10,7 +10,7 @@ import dermx.predict as module
 from dermx.config import PreprocessConfig
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, InputError, PictureError
-from dermx.explain.gradcam import odds_maps
+from dermx.explain.gradcam import evidence, odds_maps
 from dermx.model.bundle import Bundle
 from dermx.model.runtime import Session
 from dermx.predict import (
@@ -264,11 +264,12 @@ def test_eight_views_give_the_mean_of_the_views_alone(tiny_bundle: Bundle, tmp_p
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     session = Session(tiny_bundle, 1)
-    maps, features = run_views(session, [pixels], views=8)
+    cells, features = run_views(session, [pixels], views=8)
     views = np.moveaxis(eight_views(np.moveaxis(pixels, -1, 0)), 1, -1)
     alone = [session.run(view[None]) for view in views]
     np.testing.assert_allclose(features[0], [f[0] for _, f in alone], atol=1e-5)
-    np.testing.assert_allclose(maps[0], [m[0] for m, _ in alone], atol=1e-5)
+    added = [evidence(m[0], tiny_bundle.weight) for m, _ in alone]
+    np.testing.assert_allclose(cells[0], added, atol=1e-5)
     cases = [case(tmp_path / "noise.png", "nv")]
     found, _ = predict_cases(session, cases, views=8)
     np.testing.assert_allclose(found.features[0], features[0].mean(axis=0), atol=1e-5)
@@ -290,8 +291,8 @@ def test_the_map_of_eight_views_lies_on_the_picture_as_it_was_taken(tiny_bundle:
         passed(prepared, *(part[0] for part in run_views(session, [prepared.pixels], views)))
         for views in (1, 8)
     )
-    linear = (tiny_bundle.weight, tiny_bundle.bias)
-    alone, mean = (odds_maps(each.maps, *linear) for each in (one, many))
+    alone, mean = (odds_maps(each.evidence, tiny_bundle.bias) for each in (one, many))
     np.testing.assert_allclose(mean, alone, atol=1e-5)
-    np.testing.assert_allclose(align(many.maps).mean(axis=0), one.maps[0], atol=1e-5)
-    assert np.argmax(align(many.maps).mean(axis=0)[0]) == 1
+    np.testing.assert_allclose(align(many.evidence).mean(axis=0), one.evidence[0], atol=1e-5)
+    maps, _ = session.run(pixels[None], 8)
+    assert np.argmax(align(maps).mean(axis=0)[0]) == 1

@@ -64,8 +64,8 @@ class Model:
             PictureError: It can't be read; the message says why.
         """
         prepared = read_prepared(picture, self.bundle.preprocess)
-        maps, features = run_views(self.session, [prepared.pixels], self.views)
-        return self._assessment(_name(picture), passed(prepared, maps[0], features[0]))
+        cells, features = run_views(self.session, [prepared.pixels], self.views)
+        return self._assessment(_name(picture), passed(prepared, cells[0], features[0]))
 
     def assess_many(
         self, pictures: Sequence[Source], *, batch_size: int = 32, threads: int | None = None
@@ -94,7 +94,7 @@ class Model:
             size=answer.prepared.size,
             probabilities=dict(zip(codes, map(float, probs), strict=True)),
             view=answer.prepared.view,
-            maps=odds_maps(answer.maps, weight, bias),
+            maps=odds_maps(answer.evidence, bias),
             notes=answer.prepared.notes,
             trust=keys,
             answer=predicted,

@@ -55,7 +55,7 @@ class Passed:
     """One picture after the network."""
 
     prepared: Prepared
-    maps: Float32[np.ndarray, "v c h w"]  # of each view, as that view lies
+    evidence: Float32[np.ndarray, "v classes h w"]  # of each view, as that view lies
     views: Float32[np.ndarray, "v c"]  # features of each view
     features: Float32[np.ndarray, " c"]  # their mean
 
@@ -158,33 +158,32 @@ def forward(
             outputs = iter(zip(*run_views(session, pixels, views), strict=True) if pixels else ())
             for item in batch:
                 if isinstance(item, Prepared):
-                    feature_map, of_views = next(outputs)
-                    yield passed(item, feature_map, of_views)
+                    yield passed(item, *next(outputs))
                 else:
                     yield item
 
 
 def run_views(
     session: Session, pixels: Sequence[UInt8[np.ndarray, "s s 3"]], views: int = 1
-) -> tuple[Float32[np.ndarray, "n v c h w"], Float32[np.ndarray, "n v c"]]:
-    """Run the network on 1 or 8 views of each picture, all in one batch.
+) -> tuple[Float32[np.ndarray, "n v classes h w"], Float32[np.ndarray, "n v c"]]:
+    """Run the network on 1 or 8 views of each picture, to each view's evidence and features.
 
     Raises:
         InputError: `views` is neither 1 nor 8.
     """
-    maps, features = session.run(np.stack(pixels), views)
+    cells, features = session.run_evidence(np.stack(pixels), views)
     shape = (len(pixels), views)
-    return maps.reshape(*shape, *maps.shape[1:]), features.reshape(*shape, features.shape[1])
+    return cells.reshape(*shape, *cells.shape[1:]), features.reshape(*shape, features.shape[1])
 
 
 def passed(
     prepared: Prepared,
-    maps: Float32[np.ndarray, "v c h w"],
+    evidence: Float32[np.ndarray, "v classes h w"],
     features: Float32[np.ndarray, "v c"],
 ) -> Passed:
     """Join the views of one picture."""
     mean = features[0] if len(features) == 1 else features.mean(axis=0)
-    return Passed(prepared=prepared, maps=maps, views=features, features=mean)
+    return Passed(prepared=prepared, evidence=evidence, views=features, features=mean)
 
 
 def read_prepared(source: Source, spec: PreprocessConfig) -> Prepared:

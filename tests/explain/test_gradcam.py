@@ -151,8 +151,8 @@ def test_the_map_of_the_log_odds_agrees_with_pytorch_grad_cam() -> None:
     library = pytest.importorskip("pytorch_grad_cam")
     torch, network, picture = small_network()
     feature_map = network[:4](picture).detach().numpy()
-    linear = (part.detach().numpy() for part in (network[-1].weight, network[-1].bias))
-    maps = odds_maps(feature_map, *linear)
+    weight, bias = (part.detach().numpy() for part in (network[-1].weight, network[-1].bias))
+    maps = odds_maps(evidence(feature_map, weight), bias)
     with library.GradCAM(model=network, target_layers=[network[3]]) as cam:
         for target in range(CLASSES):
             others = torch.arange(CLASSES) != target
@@ -169,9 +169,9 @@ def test_the_evidence_adds_up_to_the_change_of_the_log_odds() -> None:
     feature_map = rng.random((1, CHANNELS, SIDE, SIDE)).astype(np.float32)
     weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
     bias = rng.normal(size=CLASSES).astype(np.float32)
-    signed = odds_evidence(feature_map, weight, bias)
+    signed = odds_evidence(evidence(feature_map, weight), bias)
     assert signed.min() < 0 < signed.max()
-    shown = odds_maps(feature_map, weight, bias)
+    shown = odds_maps(evidence(feature_map, weight), bias)
     assert ((shown > 0) == (signed > 0)).all()
 
     def log_odds(share: float) -> np.ndarray:  # of the picture with all its features a little less
@@ -189,8 +189,8 @@ def test_the_map_of_eight_views_is_that_of_their_mean_turned_back() -> None:
     views = rng.normal(size=(8, CHANNELS, SIDE, SIDE)).astype(np.float32)
     weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
     bias = rng.normal(size=CLASSES).astype(np.float32)
-    of_mean = odds_maps(align(views).mean(axis=0)[None], weight, bias)
-    np.testing.assert_allclose(odds_maps(views, weight, bias), of_mean, atol=1e-5)
+    of_mean = odds_maps(evidence(align(views).mean(axis=0)[None], weight), bias)
+    np.testing.assert_allclose(odds_maps(evidence(views, weight), bias), of_mean, atol=1e-5)
 
 
 def test_what_all_classes_share_is_not_on_the_map_that_people_are_shown() -> None:
@@ -199,5 +199,5 @@ def test_what_all_classes_share_is_not_on_the_map_that_people_are_shown() -> Non
     weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
     bias = np.zeros(CLASSES, np.float32)
     shared = weight + rng.normal(size=CHANNELS).astype(np.float32)
-    one, other = (odds_maps(feature_map, rows, bias) for rows in (weight, shared))
+    one, other = (odds_maps(evidence(feature_map, rows), bias) for rows in (weight, shared))
     np.testing.assert_allclose(one, other, atol=1e-4)

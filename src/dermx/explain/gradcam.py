@@ -18,20 +18,17 @@ arXiv:2011.08891); Jiang et al. 2021 (LayerCAM, doi:10.1109/TIP.2021.3089943).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dermx.errors import InputError
+from dermx.model.runtime import evidence
 from dermx.preprocess.views import align
 from dermx.records import softmax
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
-
-# Channels multiplied at once: OpenBLAS takes one thread for up to 2**18 products. For more it takes
-# all, which wait for each other in a loop: on busy cores that took up to 600 ms instead of 0.6.
-PIECE: Final = 640
 
 
 def class_maps(
@@ -63,38 +60,30 @@ def class_maps(
 
 
 def odds_maps(
-    feature_maps: Float32[np.ndarray, "v c h w"],
-    weight: Float32[np.ndarray, "classes c"],
-    bias: Float32[np.ndarray, " classes"],
+    views: Float32[np.ndarray, "v classes h w"], bias: Float32[np.ndarray, " classes"]
 ) -> Float32[np.ndarray, "classes h w"]:
     """What speaks for each class rather than for the others: the map that people are shown.
 
     That is `odds_evidence`, without what speaks against the class.
 
     Args:
-        feature_maps: Of a picture alone, or of its eight views.
-        weight: Of the linear layer, a row per class; at least two.
+        views: `evidence` of a picture alone, or of its eight views; at least two classes.
         bias: Of the linear layer.
 
     Returns:
         As `class_maps`.
 
-    Raises:
-        InputError: The number of channels differs from the linear layer's inputs.
-
-    >>> shared_and_own = np.float32([[[[4, 0]], [[0, 4]]]])  # two channels, two cells
-    >>> odds_maps(shared_and_own, np.float32([[2, 1], [2, 0]]), np.zeros(2, np.float32))
+    >>> both_and_first = np.float32([[[[8, 4]], [[8, 0]]]])  # one view, two classes, two cells
+    >>> odds_maps(both_and_first, np.zeros(2, np.float32))
     array([[[0., 1.]],
     <BLANKLINE>
            [[0., 0.]]], dtype=float32)
     """
-    return _scaled(odds_evidence(feature_maps, weight, bias))
+    return _scaled(odds_evidence(views, bias))
 
 
 def odds_evidence(
-    feature_maps: Float32[np.ndarray, "v c h w"],
-    weight: Float32[np.ndarray, "classes c"],
-    bias: Float32[np.ndarray, " classes"],
+    views: Float32[np.ndarray, "v classes h w"], bias: Float32[np.ndarray, " classes"]
 ) -> Float32[np.ndarray, "classes h w"]:
     """What each cell adds to the log-odds of each class, for and against it.
 
@@ -104,48 +93,17 @@ def odds_evidence(
     the map is k's evidence less that mean of the others'.
 
     Args:
-        feature_maps: Of a picture alone, or of its eight views (`dermx.preprocess.views`), whose
-            evidence is turned back and averaged.
-        weight: Of the linear layer, a row per class; at least two.
+        views: `evidence` of a picture alone, or of its eight views (`dermx.preprocess.views`),
+            which is turned back and averaged; at least two classes.
         bias: Of the linear layer.
 
     Returns:
         In logits, of any sign.
-
-    Raises:
-        InputError: The number of channels differs from the linear layer's inputs.
     """
-    views = evidence(feature_maps, weight)
     each = views[0] if len(views) == 1 else align(views).mean(axis=0)
     own = np.eye(len(each), dtype=np.float32)
     others = softmax(np.where(own > 0, -np.inf, each.mean(axis=(1, 2)) + bias))
     return np.tensordot(own - others, each, 1)
-
-
-def evidence(
-    feature_map: Float32[np.ndarray, "*views c h w"], weight: Float32[np.ndarray, "classes c"]
-) -> Float32[np.ndarray, "*views classes h w"]:
-    """What each cell adds to each class's logit, for and against it.
-
-    Returns:
-        In logits, of any sign: a class's logit is the mean over its cells plus its bias.
-
-    Raises:
-        InputError: The number of channels differs from the linear layer's inputs.
-
-    >>> evidence(np.float32([[[0, 1], [2, 5]]]), np.float32([[2], [-1]])).mean(axis=(1, 2))
-    array([ 4., -2.], dtype=float32)
-    """
-    if feature_map.ndim < 3 or weight.ndim != 2 or feature_map.shape[-3] != weight.shape[1]:
-        raise InputError(
-            f"need a map (c, h, w) and weights (classes, c), "
-            f"got {feature_map.shape} and {weight.shape}"
-        )
-    *views, channels, height, width = feature_map.shape
-    cells = feature_map.reshape(*views, channels, height * width)
-    starts = range(0, channels, PIECE)
-    parts = [weight[:, i : i + PIECE] @ cells[..., i : i + PIECE, :] for i in starts]
-    return np.asarray(np.add.reduce(parts).reshape(*views, -1, height, width), np.float32)
 
 
 def contrast_map(

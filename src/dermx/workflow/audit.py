@@ -166,10 +166,10 @@ class _Work:
 
         People are shown what speaks for it; what speaks against it orders the cells behind those.
         """
-        maps, features = run_views(self.session, [prepared.pixels], VIEWS)
-        one = passed(prepared, maps[0], features[0])
+        cells, features = run_views(self.session, [prepared.pixels], VIEWS)
+        one = passed(prepared, cells[0], features[0])
         target = int(self.session.logits(one.features[None])[0].argmax())
-        return odds_evidence(one.maps, self.bundle.weight, self.bundle.bias)[target], target
+        return odds_evidence(one.evidence, self.bundle.bias)[target], target
 
     def curves(self, cases: Sequence[Case]) -> Curves:
         """Deletion, insertion and ROAD of our map and of two that know nothing."""
@@ -209,11 +209,10 @@ class _Work:
         cases = cases[:: max(1, len(cases) // SANITY_PICTURES)][:SANITY_PICTURES]
         ready = [(case.group, item.pixels) for case, item in self.read(cases, "sanity check")]
         pixels = np.stack([pixels for _, pixels in ready])
-        maps, features = self.session.run(pixels)
+        cells, features = self.session.run_evidence(pixels)
         targets = self.session.logits(features).argmax(axis=1)
         before = [
-            odds_maps(one[None], self.bundle.weight, self.bundle.bias)[k]
-            for one, k in zip(maps, targets, strict=True)
+            odds_maps(one[None], self.bundle.bias)[k] for one, k in zip(cells, targets, strict=True)
         ]
         of_others = [
             rank_correlation(one, other)
@@ -224,10 +223,10 @@ class _Work:
             drawn = []
             for draw in range(SANITY_DRAWS):
                 with forgotten(self.bundle, share, self.seed + draw) as blank:
-                    mixed, _ = Session(blank).run(pixels)
+                    mixed, _ = Session(blank).run_evidence(pixels)
                     drawn.append(
                         [
-                            rank_correlation(old, odds_maps(one[None], blank.weight, blank.bias)[k])
+                            rank_correlation(old, odds_maps(one[None], blank.bias)[k])
                             for old, one, k in zip(before, mixed, targets, strict=True)
                         ]
                     )
