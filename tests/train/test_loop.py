@@ -18,7 +18,7 @@ from dermx.errors import ConfigError, DataError
 from dermx.train import loop
 from dermx.train.checkpoint import Progress
 from dermx.train.guide import Guide
-from dermx.train.loop import Pictures, fit, loader_processes, update_average
+from dermx.train.loop import Pictures, averaged, fit, loader_processes, update_average
 from dermx.train.network import build_network
 
 Task = tuple[Pictures, Pictures]
@@ -232,11 +232,11 @@ def test_the_average_moves_by_one_minus_decay_once_it_is_warm() -> None:
     slow, fast = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.constant_(slow.weight, 1.0)
     nn.init.constant_(fast.weight, 2.0)
-    update_average(slow, fast, decay=0.9, step=1000)
+    update_average(averaged(slow, fast), decay=0.9, step=1000)
     assert slow.weight.item() == pytest.approx(1.1)
-    update_average(slow, fast, decay=0.9, step=1)  # (1 + 1) / (10 + 1) is kept
+    update_average(averaged(slow, fast), decay=0.9, step=1)  # (1 + 1) / (10 + 1) is kept
     assert slow.weight.item() == pytest.approx(1.1 * 2 / 11 + 2 * 9 / 11)
-    update_average(slow, fast, decay=0, step=1000)
+    update_average(averaged(slow, fast), decay=0, step=1000)
     assert slow.weight.item() == 2
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -154,6 +154,7 @@ def fit(
             accelerator.scaler.load_state_dict(progress.scaler)
         say(f"resumed after epoch {progress.epoch} of {settings.epochs}")
     model, optimizer = accelerator.prepare(network, optimizer)
+    followed = averaged(average, network)
 
     class_counts = np.bincount(train.labels, minlength=n_classes)
     drawn = epoch_counts(class_counts, settings, len(train.labels))
@@ -191,7 +192,7 @@ def fit(
                 accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
             progress.averaged_steps += 1
-            update_average(average, network, settings.ema_decay, progress.averaged_steps)
+            update_average(followed, settings.ema_decay, progress.averaged_steps)
             losses[i] = loss.detach()
         mean_loss = float(accelerator.reduce(losses.mean(), "mean"))
         seconds = time.perf_counter() - started
@@ -266,24 +267,42 @@ def loader_processes(wanted: int, device: torch.device) -> int:
     return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
+class Averaged(NamedTuple):
+    """The tensors of a running average beside those that it follows, in the same order."""
+
+    slow: list[Tensor]
+    fast: list[Tensor]
+    slow_counts: list[Tensor]  # of batches, by BatchNorm: copied, as they are no averages
+    fast_counts: list[Tensor]
+
+
+def averaged(average: nn.Module, network: nn.Module) -> Averaged:
+    """Find the tensors once: looking 300 up at every step takes longer than to average them."""
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    moved = [pair for pair in pairs if pair[0].is_floating_point()]
+    counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+    return Averaged(
+        [slow for slow, _ in moved],
+        [fast for _, fast in moved],
+        [slow for slow, _ in counts],
+        [fast for _, fast in counts],
+    )
+
+
 @torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+def update_average(tensors: Averaged, decay: float, step: int) -> None:
     """Move the running average towards the network, faster in the first steps.
 
     Args:
-        average: Changed in place; BatchNorm statistics are averaged too.
-        network: The weights after the step.
+        tensors: The slow ones are changed in place; BatchNorm statistics are averaged too.
         decay: In [0, 1); 0 copies.
         step: Steps done, this one included.
     """
     keep = min(decay, (1 + step) / (10 + step)) if decay else 0.0
-    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
-    moved = [pair for pair in pairs if pair[0].is_floating_point()]
-    counts = [pair for pair in pairs if not pair[0].is_floating_point()]
     # A few kernels for all: a GPU has moved one weight before it is asked for the next.
-    torch._foreach_lerp_([slow for slow, _ in moved], [fast for _, fast in moved], 1 - keep)
-    if counts:
-        torch._foreach_copy_([slow for slow, _ in counts], [fast for _, fast in counts])
+    torch._foreach_lerp_(tensors.slow, tensors.fast, 1 - keep)
+    if tensors.slow_counts:
+        torch._foreach_copy_(tensors.slow_counts, tensors.fast_counts)
 
 
 @torch.no_grad()
