@@ -1,10 +1,10 @@
 """Is the map true? If what it marks decides the answer, taking that away must change the answer.
 
-Deletion removes a picture piece by piece, the most marked first, and watches the answer's probability
-fall; insertion puts them back into the emptied picture. ROAD removes some shares with a fill that
-leaves no edge, the most and the least marked first, and takes the difference. Every map stands
-beside two that know nothing of the model: a random one, and one that is highest in the middle,
-where photographers put the lesion.
+Deletion removes a picture piece by piece, the most marked first, and watches the probability of
+the answer fall; insertion puts them back into the emptied picture. ROAD removes some shares with a
+fill that leaves no edge, the most and the least marked first, and takes the difference. Every map
+stands beside two that know nothing of the model: a random one, and one that is highest in the
+middle, where photographers put the lesion.
 
 The unit is a quarter of a cell, along a side: maps are enlarged with cubic interpolation first, as
 nobody claims that importance has the edges of the cells.
