@@ -2,8 +2,9 @@
 
 One picture, everything: eight views, calibration, gate, 30 dropout samples, prediction set, heat
 map. Three measurements in turn, in one run, on the same threads. Told is processor time, the
-median of several rounds: other work on the machine lengthens the clock's time, and that of long
-work more than that of short, which is also why one pass is timed as an eighth of eight.
+median of several rounds, and the median of their ratios: other work on the machine lengthens the
+clock's time, and that of long work more than that of short, which is also why one pass is timed as
+an eighth of eight, and makes it slow for seconds at a time.
 
 passes    eight forward passes of one view through ONNX Runtime, one after the other
 dermx     `Model.assess` on an RGB array: cut, scale, eight views, and all the arithmetic
@@ -55,10 +56,14 @@ class Composition:
         for network, run in zip(self.networks, runs, strict=False):
             network.load_state_dict(load_file(run / "best.safetensors"))
         self.networks.eval()
+        heads = torch.stack([network.get_classifier().bias.detach() for network in self.networks])
+        made = torch.from_numpy(model.bundle.bias) - heads.mean(dim=0)  # `dermx ensemble --adjust`
+        self.offset = made if runs else torch.zeros_like(made)
 
     def logits(self, views: torch.Tensor) -> torch.Tensor:
         """Mean of the networks, (n, classes)."""
-        return torch.stack([network(views) for network in self.networks]).mean(dim=0)
+        logits = torch.stack([network(views) for network in self.networks]).mean(dim=0)
+        return logits + self.offset
 
     def assess(self, picture: np.ndarray) -> np.ndarray:
         """Do everything; the calibrated probabilities are returned."""
@@ -105,14 +110,14 @@ def member_names(architecture: str) -> list[str]:
     return names
 
 
-def median(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Milliseconds of each, the middle of several rounds, in turn; two rounds warm up."""
+def timed(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Milliseconds of each in every round, all in turn; two more rounds before warm up."""
     taken: dict[str, list[float]] = {name: [] for name in work}
     for name in list(work) * (rounds + 2):
         started = time.process_time()
         work[name]()
         taken[name].append(1000 * (time.process_time() - started))
-    return {name: float(np.median(times[2:])) for name, times in taken.items()}
+    return {name: np.array(times[2:]) for name, times in taken.items()}
 
 
 def main() -> None:
@@ -142,7 +147,7 @@ def main() -> None:
     if given.run:
         difference = np.abs(ours() - theirs.assess(picture)).max()
         print(f"largest difference of a probability: {difference:.1e}")
-    found = median(
+    found = timed(
         {
             "passes": lambda: [model.session.run(pixels[None]) for _ in range(8)],
             "dermx": ours,
@@ -153,9 +158,11 @@ def main() -> None:
     height, width = picture.shape[:2]
     print(f"{model.bundle.name}, one picture of {width} x {height}, {given.threads} threads")
     for name, milliseconds in found.items():
-        print(f"{name:<8} {milliseconds:8.1f} ms")
-    print(f"dermx costs {8 * found['dermx'] / found['passes']:.2f} passes")
-    print(f"dermx costs 1 / {found['pytorch'] / found['dermx']:.1f} of pytorch")
+        print(f"{name:<8} {np.median(milliseconds):8.1f} ms")
+    passes = np.median(8 * found["dermx"] / found["passes"])
+    times = np.median(found["pytorch"] / found["dermx"])
+    print(f"dermx costs {passes:.2f} passes")
+    print(f"dermx costs 1 / {times:.1f} of pytorch")
 
 
 if __name__ == "__main__":
