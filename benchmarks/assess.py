@@ -11,7 +11,7 @@ dermx     `Model.assess` on an RGB array: cut, scale, eight views, and all the a
 pytorch   the straightforward composition: 8 forward passes for the views, 30 with dropout switched
           on, one forward and backward for Grad-CAM, and the same calibration and set in NumPy
 
-    python benchmarks/assess.py [--model BUNDLE] [--run RUN …] [--threads 1] [--rounds 15]
+    python benchmarks/assess.py [--model BUNDLE] [--run RUN …] [--threads 1] [--rounds 45]
 
 Of a model made of several networks at equal shares, each of PyTorch's passes goes through all of
 them. They have the weights of the RUNs (`best.safetensors`) where these are named, one a network,
@@ -127,7 +127,7 @@ def main() -> None:
         "--run", type=Path, nargs="*", default=[], help="the runs it came from, for its weights"
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=45)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     threadpool_limits(given.threads)  # NumPy's too: threads that wait spin, and count as work
