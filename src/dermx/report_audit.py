@@ -80,8 +80,7 @@ def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
             _faithful_table(audit.curves),
             f"{len(audit.curves.groups)} lesions, every class alike as far as there are, one "
             "picture each; the watched probability is that of the answer. Deletion blurs the "
-            "most marked parts first, insertion starts from the blurred picture. Parts that are "
-            "not marked are ordered by how much they speak against the answer. "
+            "most marked cells first, insertion starts from the blurred picture. "
             "Read the maps beside each other, not the areas alone.",
         ),
     ]

@@ -18,7 +18,7 @@ from dermx.explain.faithfulness import (
     road_filled,
 )
 
-SIDE = 84  # pixels; cells of 12
+SIDE = 70  # pixels; cells of 10
 SPOT = (2, 4)  # row and column of the cell that the model looks at
 
 
@@ -26,13 +26,13 @@ SPOT = (2, 4)  # row and column of the cell that the model looks at
 def picture() -> np.ndarray:
     """Black with one white cell."""
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
-    pixels[24:36, 48:60] = 255
+    pixels[20:30, 40:50] = 255
     return pixels
 
 
 def answer(pixels: np.ndarray) -> np.ndarray:
     """Probability that the spot's cell is white."""
-    white = pixels[:, 24:36, 48:60].mean(axis=(1, 2, 3)) / 255
+    white = pixels[:, 20:30, 40:50].mean(axis=(1, 2, 3)) / 255
     return np.stack([white, 1 - white], axis=1)
 
 

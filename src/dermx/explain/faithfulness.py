@@ -1,17 +1,14 @@
 """Is the map true? If what it marks decides the answer, taking that away must change the answer.
 
-Deletion removes a picture piece by piece, the most marked first, and watches the probability of
-the answer fall; insertion puts them back into the emptied picture. ROAD removes some shares with a
-fill that leaves no edge, the most and the least marked first, and takes the difference. Every map
-stands beside two that know nothing of the model: a random one, and one that is highest in the
-middle, where photographers put the lesion.
-
-The unit is a quarter of a cell, along a side: maps are enlarged with cubic interpolation first, as
-nobody claims that importance has the edges of the cells.
+Deletion removes a picture's cells, the most marked first, and watches the answer's probability
+fall; insertion puts them back into the emptied picture. ROAD removes some shares with a fill that
+leaves no edge, the most and the least marked first, and takes the difference. Every map stands
+beside two that know nothing of the model: a random one, and one that is highest in the middle,
+where photographers put the lesion.
 
 Limits: a picture with pieces missing is none that the model was trained on, so part of each effect
-is surprise; that is why only comparisons between maps under the same removal say something.
-Arrays in, numbers out; the network is handed in as a function.
+is surprise; that is why only comparisons between maps under the same removal say something. The
+unit is the map's own cell. Arrays in, numbers out; the network is handed in as a function.
 
 Source: Petsiuk et al. 2018 (RISE, arXiv:1806.07421); Rong et al. 2022 (ROAD, arXiv:2202.00449).
 """
@@ -34,11 +31,10 @@ Pixels: TypeAlias = "UInt8[np.ndarray, 's s 3']"
 Cells: TypeAlias = "Float[np.ndarray, 'h w']"
 Answer: TypeAlias = "Callable[[UInt8[np.ndarray, 'n s s 3']], Float[np.ndarray, 'n classes']]"
 
-STEP: Final = 0.1  # share of the units between two points of a curve
-ROAD_SHARES: Final = (0.2, 0.4, 0.6, 0.8)  # of the units, removed
+STEP: Final = 0.1  # share of the cells between two points of a curve
+ROAD_SHARES: Final = (0.2, 0.4, 0.6, 0.8)  # of the cells, removed
 BLUR: Final = 0.1  # of the picture that deletion and insertion show instead; share of its side
-UNITS: Final = 4  # that a cell is divided into, along a side
-FINE: Final = 2  # pixels each unit has, along a side, where ROAD's fill is solved for
+FINE: Final = 8  # pixels each cell has, along a side, where ROAD's fill is solved for
 GRAIN: Final = 0.01  # deviation of ROAD's noise, as a share of white
 
 
@@ -90,11 +86,10 @@ def faithfulness(
 
     Args:
         picture: The model's input before normalisation.
-        maps: By name; all of one shape, any range: what speaks against the answer may be below 0.
-            Equal units come in random order.
+        maps: By name; all of one shape. Equal cells come in random order.
         target: Index of the class whose probability is watched.
         answer: Pictures to class probabilities; called once.
-        rng: Orders equal units and draws ROAD's noise.
+        rng: Orders equal cells and draws ROAD's noise.
 
     Raises:
         InputError: There is no map, or the shapes differ.
@@ -102,8 +97,7 @@ def faithfulness(
     shapes = {cells.shape for cells in maps.values()}
     if len(shapes) != 1:
         raise InputError(f"need maps of one shape, got {sorted(shapes) or 'none'}")
-    maps = {name: finer(cells) for name, cells in maps.items()}
-    height, width = next(iter(maps.values())).shape
+    ((height, width),) = shapes
     n = height * width
     emptied = blurred(picture)
     points = np.unique(np.rint(np.arange(0, 1 + STEP / 2, STEP) * n).astype(int))
@@ -132,17 +126,6 @@ def faithfulness(
             road=float((least - most).mean() / 2),
         )
     return found
-
-
-def finer(cells: Cells) -> Cells:
-    """Divide each cell into `UNITS` x `UNITS`, with values in between.
-
-    >>> finer(np.array([[0.0, 1.0]]))[0, 2:6].round(2).tolist()
-    [0.1, 0.36, 0.64, 0.9]
-    """
-    height, width = cells.shape
-    size = (UNITS * width, UNITS * height)
-    return np.asarray(cv2.resize(cells, size, interpolation=cv2.INTER_CUBIC))
 
 
 def ranked(cells: Cells, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
@@ -191,7 +174,7 @@ def road_filled(
 ) -> Pixels:
     """Replace some cells by what their surroundings suggest, plus a little noise.
 
-    The fill is solved for at `FINE` pixels a unit, and enlarged: inside a hole it is smooth.
+    The fill is solved for at `FINE` pixels a cell, and enlarged: inside a hole it is smooth.
     """
     height, width = picture.shape[:2]
     small = (cells[1] * FINE, cells[0] * FINE)

@@ -64,10 +64,14 @@ def odds_maps(
 ) -> Float32[np.ndarray, "classes h w"]:
     """What speaks for each class rather than for the others: the map that people are shown.
 
-    That is `odds_evidence`, without what speaks against the class.
+    Grad-CAM of the log-odds of each class, log(p / (1 - p)), instead of its logit: a cell that
+    raises all logits alike decides nothing. By the logits, the log-odds of class k have the
+    derivative 1 for k itself and, for any other class, minus its share of what k leaves over; so
+    the map is k's evidence less that mean of the others'.
 
     Args:
-        views: `evidence` of a picture alone, or of its eight views; at least two classes.
+        views: `evidence` of a picture alone, or of its eight views (`dermx.preprocess.views`),
+            which is turned back and averaged; at least two classes.
         bias: Of the linear layer.
 
     Returns:
@@ -79,31 +83,10 @@ def odds_maps(
     <BLANKLINE>
            [[0., 0.]]], dtype=float32)
     """
-    return _scaled(odds_evidence(views, bias))
-
-
-def odds_evidence(
-    views: Float32[np.ndarray, "v classes h w"], bias: Float32[np.ndarray, " classes"]
-) -> Float32[np.ndarray, "classes h w"]:
-    """What each cell adds to the log-odds of each class, for and against it.
-
-    Grad-CAM of the log-odds, log(p / (1 - p)), instead of the logit, with its negative part: a cell
-    that raises all logits alike decides nothing. By the logits, the log-odds of class k have the
-    derivative 1 for k itself and, for any other class, minus its share of what k leaves over; so
-    the map is k's evidence less that mean of the others'.
-
-    Args:
-        views: `evidence` of a picture alone, or of its eight views (`dermx.preprocess.views`),
-            which is turned back and averaged; at least two classes.
-        bias: Of the linear layer.
-
-    Returns:
-        In logits, of any sign.
-    """
     each = views[0] if len(views) == 1 else align(views).mean(axis=0)
     own = np.eye(len(each), dtype=np.float32)
     others = softmax(np.where(own > 0, -np.inf, each.mean(axis=(1, 2)) + bias))
-    return np.tensordot(own - others, each, 1)
+    return _scaled(np.tensordot(own - others, each, 1))
 
 
 def contrast_map(

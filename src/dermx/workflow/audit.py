@@ -17,7 +17,7 @@ from dermx.errors import DataError, InputError, MissingExtraError, PictureError
 from dermx.evaluate.subgroups import by_subgroup
 from dermx.explain.audit import Audit, Curves, Sanity
 from dermx.explain.faithfulness import Faithful, centred_gaussian, faithfulness, random_map
-from dermx.explain.gradcam import odds_evidence, odds_maps
+from dermx.explain.gradcam import odds_maps
 from dermx.explain.localisation import Localised, localise
 from dermx.explain.painting import (
     ADDED,
@@ -161,15 +161,12 @@ class _Work:
                 self.say(f"{case.image}: {error}")
             progress(1)
 
-    def explained(self, prepared: Prepared) -> tuple[Float32[np.ndarray, "h w"], int]:
-        """Return what each cell says for and against the answer, and the answer, of eight views.
-
-        People are shown what speaks for it; what speaks against it orders the cells behind those.
-        """
+    def shown_map(self, prepared: Prepared) -> tuple[Float32[np.ndarray, "h w"], int]:
+        """Return the map that people are shown, of all eight views, and the answer it explains."""
         cells, features = run_views(self.session, [prepared.pixels], VIEWS)
         one = passed(prepared, cells[0], features[0])
         target = int(self.session.logits(one.features[None])[0].argmax())
-        return odds_evidence(one.evidence, self.bundle.bias)[target], target
+        return odds_maps(one.evidence, self.bundle.bias)[target], target
 
     def curves(self, cases: Sequence[Case]) -> Curves:
         """Deletion, insertion and ROAD of our map and of two that know nothing."""
@@ -177,7 +174,7 @@ class _Work:
         found: dict[str, list[Faithful]] = {}
         groups = []
         for case, prepared in self.read(cases, "deleting and inserting"):
-            ours, target = self.explained(prepared)
+            ours, target = self.shown_map(prepared)
             rivals = _rivals(ours.shape, rng)
             one = faithfulness(
                 prepared.pixels,
@@ -197,9 +194,8 @@ class _Work:
         found: dict[str, list[tuple[str, str, Localised]]] = {}
         for case, prepared in self.read(cases, "comparing maps with outlines"):
             mask = read_mask(case, prepared.size)
-            ours, _ = self.explained(prepared)
-            shown = np.maximum(ours, 0)
-            for name, cells in {"Grad-CAM": shown, **_rivals(ours.shape, rng)}.items():
+            ours, _ = self.shown_map(prepared)
+            for name, cells in {"Grad-CAM": ours, **_rivals(ours.shape, rng)}.items():
                 row = (str(case.diagnosis), case.group, localise(cells, prepared.view, mask))
                 found.setdefault(name, []).append(row)
         return found
