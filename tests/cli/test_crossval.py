@@ -205,48 +205,28 @@ def test_an_ensemble_of_one_is_the_member(members: list[Path], tmp_path: Path) -
     np.testing.assert_array_equal(one.logits, member.logits)
 
 
-def test_an_ensemble_answers_by_what_unseen_pictures_say(
-    folds: Path, members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_adjusted_ensemble_answers_rare_classes_sooner(
+    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Calibrated on answers to unseen pictures, it is as sure of each class as it is common."""
-    out, unseen = tmp_path / "even", tmp_path / "unseen.npz"
-    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal", "--unseen"]
-    assert main([*words, str(folds / "fold-1" / FIGURES / "predictions.npz")]) == 2
-    assert "of the training pictures, e.g." in capsys.readouterr().err
-    assert not out.exists()
-    cases = read_parts(members[0])["train"]
-    labels = np.array([CODES.index(case.diagnosis) for case in cases])
-    drawn = np.random.default_rng(0).normal(size=(len(cases), len(CODES)))
-    said = Predictions(
-        images=[case.image for case in cases],
-        groups=[case.group for case in cases],
-        labels=labels,
-        logits=(2 * np.eye(len(CODES))[labels] + drawn).astype(np.float32),
-        features=np.zeros((len(cases), 1), np.float32),
-    )
-    said.save(unseen)
-    assert main([*words, str(unseen)]) == 0
-    content = json.loads((out / "ensemble.json").read_text())
-    assert content["unseen"] == [str(unseen)]
+    """Each logit loses the log of its class's share of training, times what was asked for."""
+    out = tmp_path / "adjusted"
+    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
+    for wrong in ("nan", "-0.1"):
+        assert main([*words, "--adjust", wrong]) == 2
+        assert "adjust must be from 0 to 1, got " in capsys.readouterr().err
+    assert main([*words, "--adjust", "0.5"]) == 0
+    assert json.loads((out / "ensemble.json").read_text())["adjust"] == 0.5
     ensemble_run(members, tmp_path / "plain", weights="equal")
     for run in (out, tmp_path / "plain"):
         evaluate_run(run)
-    even, plain = (
+    adjusted, plain = (
         Predictions.load(run / FIGURES / "predictions.npz").logits
         for run in (out, tmp_path / "plain")
     )
-    offsets = [content["offsets"][code] for code in CODES]
-    np.testing.assert_allclose(even - plain, np.tile(offsets, (len(plain), 1)), atol=1e-4)
-
-    def worth(logits: np.ndarray) -> tuple[float, float]:
-        right = logits.argmax(axis=1) == labels
-        counts = np.bincount(labels, minlength=len(CODES))
-        recalls = np.bincount(labels[right], minlength=len(CODES))[counts > 0] / counts[counts > 0]
-        return (right.mean() + recalls.mean()) / 2, right[labels == CODES.index("mel")].mean()
-
-    (before, found_before), (after, found) = worth(said.logits), worth(said.logits + offsets)
-    assert found >= found_before
-    assert after > before - 0.05
+    drawn = [case.diagnosis for case in read_parts(out)["train"]]
+    shares = np.array([drawn.count(code) for code in CODES]) / len(drawn)
+    expected = np.tile(-0.5 * np.log(shares), (len(plain), 1))
+    np.testing.assert_allclose(adjusted - plain, expected, atol=1e-4)
 
 
 def test_what_any_member_was_trained_on_tests_no_ensemble(

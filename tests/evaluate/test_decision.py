@@ -15,7 +15,6 @@ from dermx.errors import InputError
 from dermx.evaluate.decision import (
     Rule,
     cost_matrix,
-    even_weights,
     fit_rule,
     fit_strength,
     least_cost,
@@ -227,45 +226,3 @@ def test_a_number_that_is_undefined_is_null_in_json() -> None:
     scored = fitting.select(fitting.labels != CODES.index("df"))
     content = operating_point(fitting, scored, "argmax", n_boot=5).to_dict()
     assert content["scores"]["recall_df"] == {"value": None, "low": None, "high": None}
-
-
-def worth(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of accuracy and balanced accuracy, by scikit-learn."""
-    accuracy = sk.accuracy_score(labels, answers)
-    return float(accuracy + sk.balanced_accuracy_score(labels, answers)) / 2
-
-
-def test_even_weights_serve_accuracy_and_balanced_accuracy_alike() -> None:
-    """Fitted on one half, better on the other than either measure's own answer, or any power."""
-    known, unknown = calibrated(0), calibrated(1)
-    weights = even_weights(known.probs, known.labels, CODES, 0.0)
-    assert (weights[known.labels]).mean() == pytest.approx(1)
-    even = worth((unknown.probs * weights).argmax(axis=1), unknown.labels)
-    for power in np.linspace(0, 1, 6):
-        other = (unknown.probs * prior_weights(SHARES, power)).argmax(axis=1)
-        assert even > worth(other, unknown.labels) - 0.002
-    assert even > worth(unknown.probs.argmax(axis=1), unknown.labels) + 0.01
-
-
-@pytest.mark.parametrize("found", [0.5, 0.8, 0.95, 1.0])
-def test_even_weights_find_the_melanomas_that_are_wanted(found: float) -> None:
-    known = calibrated(2)
-    plain = even_weights(known.probs, known.labels, CODES, 0.0)
-    weights = even_weights(known.probs, known.labels, CODES, found)
-    cases = known.labels == MEL
-
-    def recall(weights: np.ndarray) -> float:
-        return float(((known.probs * weights).argmax(axis=1) == MEL)[cases].mean())
-
-    assert recall(weights) >= found
-    assert recall(weights) < max(found, recall(plain)) + 1.5 / cases.sum()  # and hardly more
-    ratio = weights / plain
-    others = np.delete(ratio, MEL)
-    np.testing.assert_allclose(others, others[0])
-    assert ratio[MEL] >= others[0] * (1 - 1e-9)
-
-
-def test_even_weights_of_classes_that_are_not_there() -> None:
-    probs = np.full((3, 8), 1 / 8)
-    weights = even_weights(probs, np.array([NV, NV, NV]), CODES, 0.9)
-    np.testing.assert_allclose(weights, [1.0] + [0.5] * 7)  # nv counts twice, the rest once

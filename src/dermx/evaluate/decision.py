@@ -209,44 +209,6 @@ def prior_weights(
     return weights
 
 
-def even_weights(
-    probs: Float[np.ndarray, "n classes"],
-    labels: Int[np.ndarray, " n"],
-    codes: tuple[str, ...],
-    found: float,
-) -> Float[np.ndarray, " classes"]:
-    """Weights with which the answer serves accuracy and balanced accuracy alike.
-
-    A right answer is worth 1/n to accuracy, and 1/(classes * cases of its class) to balanced
-    accuracy; the weight is the mean of both. Melanoma's is then raised until the answers find
-    enough of them.
-
-    Args:
-        probs: Calibrated, of cases that did not train the model.
-        labels: True class indices.
-        codes: Names of the classes.
-        found: Share of the melanomas to find, at least; from 0 to 1.
-
-    Returns:
-        Of mean 1 over the cases. A class without cases counts for accuracy only.
-
-    >>> unsure, labels = np.full((4, 2), 0.5), np.array([0, 0, 0, 1])
-    >>> even_weights(unsure, labels, ("nv", "bkl"), 0.0).round(3)
-    array([0.833, 1.5  ])
-    """
-    counts = np.bincount(labels, minlength=len(codes))
-    weights = (1 + len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))) / 2
-    weights[counts == 0] = 0.5
-    melanoma = codes.index("mel") if "mel" in codes else -1
-    if found > 0 and melanoma >= 0 and counts[melanoma]:
-        cases = (probs * weights)[labels == melanoma]
-        own, rival = cases[:, melanoma], np.delete(cases, melanoma, axis=1).max(axis=1)
-        turns_at = rival / np.maximum(own, np.finfo(float).tiny)
-        factor = -fit_threshold(-turns_at, np.full(len(cases), True), found)
-        weights[melanoma] *= max(1.0, float(factor) * (1 + 1e-9))
-    return np.asarray(weights / weights[labels].mean())
-
-
 def fit_strength(probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> float:
     """Strength of `prior_weights` with the least class-balanced log loss; the smallest of equals.
 
