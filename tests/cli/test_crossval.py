@@ -16,14 +16,13 @@ from dermx.config import Config, PreprocessConfig, TrainConfig  # noqa: E402
 from dermx.data.phantom import write_dataset  # noqa: E402
 from dermx.diagnoses import CODES  # noqa: E402
 from dermx.errors import ConfigError  # noqa: E402
-from dermx.evaluate.decision import Decide, even_weights  # noqa: E402
+from dermx.evaluate.decision import Decide  # noqa: E402
 from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.runs import read_parts  # noqa: E402
 from dermx.train.guide import read_scores  # noqa: E402
 from dermx.train.rounding import OPERATIONS  # noqa: E402
-from dermx.trust.calibration import fit_calibration  # noqa: E402
 from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
 from dermx.workflow.evaluation import evaluate_run  # noqa: E402
 from dermx.workflow.training import train_run  # noqa: E402
@@ -206,47 +205,28 @@ def test_an_ensemble_of_one_is_the_member(members: list[Path], tmp_path: Path) -
     np.testing.assert_array_equal(one.logits, member.logits)
 
 
-def test_an_ensemble_answers_by_what_unseen_pictures_say(
-    folds: Path, members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_adjusted_ensemble_answers_rare_classes_sooner(
+    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is added to the logits makes their argmax the weighted answer of calibrated ones."""
-    out, unseen = tmp_path / "even", tmp_path / "unseen.npz"
-    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal", "--unseen"]
-    assert main([*words, str(folds / "fold-1" / FIGURES / "predictions.npz")]) == 2
-    assert "of the training pictures, e.g." in capsys.readouterr().err
-    for wrong in ("0.5", "inf", "nan"):
-        assert main([*words[:-1], "--unseen", str(unseen), "--melanoma", wrong]) == 2
-        assert "melanoma must be at least 1" in capsys.readouterr().err
-    assert main([*words[:-1], "--melanoma", "2"]) == 2  # without answers to weigh
-    assert "melanoma must be at least 1" in capsys.readouterr().err
-    assert not out.exists()
-    cases = read_parts(members[0])["train"]
-    labels = np.array([CODES.index(case.diagnosis) for case in cases])
-    drawn = np.random.default_rng(0).normal(size=(len(cases), len(CODES)))
-    said = Predictions(
-        images=[case.image for case in cases],
-        groups=[case.group for case in cases],
-        labels=labels,
-        logits=(2 * np.eye(len(CODES))[labels] + drawn).astype(np.float32),
-        features=np.zeros((len(cases), 1), np.float32),
-    )
-    said.save(unseen)
-    assert main([*words, str(unseen), "--melanoma", "2"]) == 0
-    content = json.loads((out / "ensemble.json").read_text())
-    assert (content["unseen"], content["melanoma"]) == ([str(unseen)], 2.0)
+    """Each logit loses the log of its class's share of training, times what was asked for."""
+    out = tmp_path / "adjusted"
+    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
+    for wrong in ("nan", "-0.1"):
+        assert main([*words, "--adjust", wrong]) == 2
+        assert "adjust must be from 0 to 1, got " in capsys.readouterr().err
+    assert main([*words, "--adjust", "0.5"]) == 0
+    assert json.loads((out / "ensemble.json").read_text())["adjust"] == 0.5
     ensemble_run(members, tmp_path / "plain", weights="equal")
     for run in (out, tmp_path / "plain"):
         evaluate_run(run)
-    even, plain = (
+    adjusted, plain = (
         Predictions.load(run / FIGURES / "predictions.npz").logits
         for run in (out, tmp_path / "plain")
     )
-    offsets = [content["offsets"][code] for code in CODES]
-    np.testing.assert_allclose(even - plain, np.tile(offsets, (len(plain), 1)), atol=1e-4)
-    fitted = fit_calibration(said.logits, labels, "bias")
-    shares = np.bincount(labels, minlength=len(CODES)) / len(labels)
-    wanted = (fitted.probs(said.logits) * even_weights(shares, CODES, 2.0)).argmax(axis=1)
-    np.testing.assert_array_equal((said.logits + offsets).argmax(axis=1), wanted)
+    drawn = [case.diagnosis for case in read_parts(out)["train"]]
+    shares = np.array([drawn.count(code) for code in CODES]) / len(drawn)
+    expected = np.tile(-0.5 * np.log(shares), (len(plain), 1))
+    np.testing.assert_allclose(adjusted - plain, expected, atol=1e-4)
 
 
 def test_what_any_member_was_trained_on_tests_no_ensemble(

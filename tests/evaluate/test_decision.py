@@ -15,7 +15,6 @@ from dermx.errors import InputError
 from dermx.evaluate.decision import (
     Rule,
     cost_matrix,
-    even_weights,
     fit_rule,
     fit_strength,
     least_cost,
@@ -227,28 +226,3 @@ def test_a_number_that_is_undefined_is_null_in_json() -> None:
     scored = fitting.select(fitting.labels != CODES.index("df"))
     content = operating_point(fitting, scored, "argmax", n_boot=5).to_dict()
     assert content["scores"]["recall_df"] == {"value": None, "low": None, "high": None}
-
-
-def worth(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of accuracy and balanced accuracy, by scikit-learn."""
-    accuracy = sk.accuracy_score(labels, answers)
-    return float(accuracy + sk.balanced_accuracy_score(labels, answers)) / 2
-
-
-def test_even_weights_serve_accuracy_and_balanced_accuracy_alike() -> None:
-    """Of calibrated answers no power of the class shares does better, nor does the plain argmax."""
-    known = calibrated(1, 20000)
-    weights = even_weights(SHARES, CODES)
-    even = worth((known.probs * weights).argmax(axis=1), known.labels)
-    for power in np.linspace(0, 1, 6):
-        other = (known.probs * prior_weights(SHARES, power)).argmax(axis=1)
-        assert even > worth(other, known.labels) - 0.001
-    assert even > worth(known.probs.argmax(axis=1), known.labels) + 0.01
-
-
-def test_even_weights_by_hand() -> None:
-    shares = np.array([0.5, 0.25, 0.25, 0.0])
-    codes = ("nv", "mel", "bkl", "df")
-    np.testing.assert_allclose(even_weights(shares, codes), [5 / 6, 7 / 6, 7 / 6, 0.5])
-    np.testing.assert_allclose(even_weights(shares, codes, 3.0), [5 / 6, 7 / 2, 7 / 6, 0.5])
-    assert (shares * even_weights(shares, codes)).sum() == pytest.approx(1)

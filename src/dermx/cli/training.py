@@ -207,30 +207,17 @@ def ensemble(
     weights: Annotated[
         Weighting, typer.Option(help="Picked or fitted on their validation part, or equal.")
     ] = Weighting.greedy,
-    unseen: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="predictions.npz of `dermx crossval --training`: answer so that accuracy and "
-            "balanced accuracy count alike; for several files, repeat it.",
-        ),
-    ] = None,
-    melanoma: Annotated[
-        float, typer.Option(help="With --unseen: how many other errors a missed one is worth.")
-    ] = 1.0,
+    adjust: Annotated[
+        float,
+        typer.Option(help="Answer rare classes sooner: their share of training to this power."),
+    ] = 0.0,
 ) -> None:
     """Make one model of several, also of different architectures: the mean of their logits."""
     from dermx.cli.progress import track
     from dermx.workflow.combining import ensemble_run
 
     bundle = ensemble_run(
-        runs,
-        out,
-        weights=weights.value,
-        unseen=unseen or (),
-        melanoma=melanoma,
-        track=track,
-        say=typer.echo,
+        runs, out, weights=weights.value, adjust=adjust, track=track, say=typer.echo
     )
     typer.echo(f"model: {bundle}")
 

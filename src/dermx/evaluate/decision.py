@@ -209,28 +209,6 @@ def prior_weights(
     return weights
 
 
-def even_weights(
-    shares: Float[np.ndarray, " classes"], codes: tuple[str, ...], melanoma: float = 1.0
-) -> Float[np.ndarray, " classes"]:
-    """Weights with which the answer serves accuracy and balanced accuracy alike.
-
-    Of n cases in c classes, a right answer adds 1/n to accuracy and 1/(c * share * n) to balanced
-    accuracy: the weight is the mean of both, times n. Use calibrated probabilities.
-
-    Args:
-        shares: Of the classes; one without cases counts for accuracy only.
-        codes: Names of the classes.
-        melanoma: Times the weight of melanoma: how many other errors a missed one is worth.
-
-    >>> even_weights(np.array([0.75, 0.25]), ("nv", "mel"))
-    array([0.83333333, 1.5       ])
-    """
-    there = shares > 0
-    weights = np.full(len(shares), 0.5)
-    weights[there] += 0.5 / (there.sum() * shares[there])
-    return np.asarray(np.where(np.array(codes) == "mel", melanoma, 1.0) * weights)
-
-
 def fit_strength(probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> float:
     """Strength of `prior_weights` with the least class-balanced log loss; the smallest of equals.
 

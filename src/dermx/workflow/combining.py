@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dermx.config import Config, load_config
-from dermx.data.split import PARTS
-from dermx.diagnoses import CODES
+from dermx.data.split import (
+    PARTS,
+)
 from dermx.errors import BundleError, ConfigError, DataError, InputError
-from dermx.evaluate.decision import even_weights
 from dermx.evaluate.ensemble import combine, fit_weights, select_greedy, stacked
 from dermx.evaluate.metrics import score
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
@@ -27,19 +27,11 @@ from dermx.runs import (
     read_parts,
     start_run,
 )
-from dermx.trust.calibration import fit_calibration
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
 from dermx.workflow.evaluation import predictions_of, write_json
-from dermx.workflow.training import (
-    is_started,
-    labels_of,
-    load_cases,
-    score_logits,
-    silent,
-    train_run,
-)
+from dermx.workflow.training import is_started, load_cases, score_logits, silent, train_run
 
 Weighting = Literal["greedy", "fitted", "equal"]
 Say = Callable[[str], None]
@@ -143,8 +135,7 @@ def ensemble_run(
     out: Path,
     *,
     weights: Weighting = "greedy",
-    unseen: Sequence[Path] = (),
-    melanoma: float = 1.0,
+    adjust: float = 0.0,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
@@ -158,13 +149,9 @@ def ensemble_run(
         out: New or empty folder; `out/bundle` is the model, `out/ensemble.json` says what is in it.
         weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
             class-balanced log loss, "equal" needs no validation part.
-        unseen: Files of answers to all training pictures by networks trained like the members that
-            had not seen them (`crossval_run` with `training`); several are one, the mean of their
-            logits. They tell how far training on more of the rare classes shifts the logits. With
-            them, the most probable class of the model is the answer that serves accuracy and
-            balanced accuracy alike.
-        melanoma: How many other errors a missed melanoma is worth, with `unseen`; at least 1.
-            Choose it on validation.
+        adjust: Takes the classes' shares of the training part to this power out of the answer, so
+            that rare classes are answered sooner (logit adjustment, Menon et al. 2021). From 0 to
+            1; choose it on validation.
         track: Shows progress.
         say: Shows each member's weight.
 
@@ -173,23 +160,21 @@ def ensemble_run(
 
     Raises:
         ConfigError: `out` is not empty.
-        InputError: No member is named, or `melanoma` is below 1 or without `unseen`.
-        DataError: The members have no validation case in common to fit weights on, or a file of
-            `unseen` is none, or lacks a training picture.
+        InputError: No member is named, or `adjust` is out of its range.
+        DataError: The members have no validation case in common to fit weights on.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another folder")
     if not members:
         raise InputError("name the runs to make one model of")
-    if not (melanoma == 1 or (unseen and 1 <= melanoma < math.inf)):
-        raise InputError(f"melanoma must be at least 1, beside answers to weigh, got {melanoma}")
+    if not 0 <= adjust <= 1:
+        raise InputError(f"adjust must be from 0 to 1, got {adjust}")
+    from dermx.train.losses import log_prior
+
     bundles = [load_bundle(run / "bundle") for run in members]
     tables = [read_parts(run) for run in members]
     parts = _common_parts(tables)
-    offsets = (
-        _even_offsets(unseen, parts["train"], melanoma, say) if unseen else np.zeros(len(CODES))
-    )
     shares, facts = np.full(len(members), 1 / len(members)), {}
     if weights != "equal":
         if not parts["val"]:
@@ -214,33 +199,17 @@ def ensemble_run(
         rows.append(row if alone is None else row | {"val_balanced_accuracy": alone})
         say(f"{run}: weight {shares[i]:.3f}" + ("" if alone is None else f", alone {alone:.3f}"))
     config = load_config(members[0] / "config.json")
+    counts = Counter(case.diagnosis for case in parts["train"])
+    offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
     _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets)
     content = {
         "weights": weights,
-        "unseen": [str(path) for path in unseen],
-        "melanoma": melanoma,
-        "offsets": dict(zip(CODES, offsets.tolist(), strict=True)),
+        "adjust": adjust,
         "val_balanced_accuracy": facts.get("all"),
         "members": rows,
     }
     write_json(out / "ensemble.json", content)
     return out / "bundle"
-
-
-def _even_offsets(
-    unseen: Sequence[Path], cases: Sequence[Case], melanoma: float, say: Say
-) -> np.ndarray:
-    """What to add to the logits: the shift by training taken out, and the weights of an answer."""
-    from dermx.train.guide import read_teacher
-
-    probs, labels = read_teacher(unseen, [case.image for case in cases]), labels_of(cases)
-    logits = np.log(np.maximum(probs, np.finfo(np.float32).tiny))
-    calibration = fit_calibration(logits, labels, "bias")
-    shares = np.bincount(labels, minlength=len(CODES)) / len(labels)
-    weights = even_weights(shares, CODES, melanoma)
-    offsets = (calibration.bias + np.log(weights)) / calibration.scale
-    say("added to the logits: " + ", ".join(map("{} {:+.2f}".format, CODES, offsets)))
-    return np.asarray(offsets)
 
 
 def _summarise_folds(
