@@ -117,6 +117,37 @@ def test_with_every_option_a_killed_run_ends_with_the_same_bits(
         assert_same_weights(whole / name, parts / name)
 
 
+def test_a_gpu_gets_one_kernel_for_many_weights_and_a_cpu_what_it_always_had(
+    config: Config,
+) -> None:
+    network = nn.Linear(2, 2)
+    fused = {
+        kind: loop.make_optimizer(network, config.train, torch.device(kind)).defaults["fused"]
+        for kind in ("cuda", "cpu")
+    }
+    assert fused == {"cuda": True, "cpu": None}
+
+
+def test_the_optimizer_of_a_gpu_learns_the_same_and_resumes_to_the_same_bits(
+    task: Task, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels run on a CPU, too: what is left for a GPU to show is the speed."""
+    plain = run(task, config, tmp_path / "plain")
+    make = loop.make_optimizer
+    monkeypatch.setattr(
+        loop, "make_optimizer", lambda n, s, device: make(n, s, torch.device("cuda"))
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    fused = run(task, config, whole)
+    for one, other in zip(plain.history, fused.history, strict=True):
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+    with pytest.raises(KilledError):
+        run(task, config, parts, track=dying(2, 1))
+    run(task, config, parts, resume=True)
+    for name in ("checkpoint.safetensors", "best.safetensors"):
+        assert_same_weights(whole / name, parts / name)
+
+
 def test_in_the_first_stage_the_network_but_for_its_linear_layer_stays(
     task: Task, config: Config, tmp_path: Path
 ) -> None:

@@ -69,9 +69,13 @@ def load_checkpoint(
     except Exception as error:  # safetensors and torch raise many kinds for a damaged file
         raise DataError(f"can't resume from {path}: {error}") from error
     state = optimizer.state_dict()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, number, name = key.split(".")
+            weight = weights[int(number)]
+            if value.shape == weight.shape:  # in its order in memory, by which fused kernels go
+                value = torch.empty_like(weight, dtype=value.dtype).copy_(value)
             state["state"].setdefault(int(number), {})[name] = value
     optimizer.load_state_dict(state)
     return progress
