@@ -26,6 +26,7 @@ from dermx.data.split import (
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError, DataError, MissingExtraError
 from dermx.evaluate.metrics import accuracy, balanced_accuracy, confusion_matrix
+from dermx.model.batching import large_maps_in_turn
 from dermx.model.bundle import (
     INDEX,
     Bundle,
@@ -193,7 +194,7 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
     """Write the bundle that a deployment needs, checked against PyTorch on real pictures.
 
     A run that was made of others (`ensemble_run`, `quantize_run`) has no weights of its own; its
-    bundle is written with the figures measured since.
+    bundle is written with the figures measured since, and a network that takes less time.
 
     Args:
         run: Folder of a run.
@@ -256,7 +257,7 @@ def _export_made(run: Path, out: Path, say: Say) -> Path:
         architecture=made.architecture,
         codes=made.codes,
         preprocess=made.preprocess,
-        network_bytes=made.network.read_bytes(),
+        network_bytes=large_maps_in_turn(made.network.read_bytes(), made.preprocess.image_size),
         weight=made.weight,
         bias=made.bias,
         figures=figures,

@@ -1,0 +1,74 @@
+"""Made one at a time or together, maps are the same; only large ones of integers are cut off."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+pytest.importorskip("torch", reason="exporting needs dermx[train]")
+
+from dermx.model.batching import large_maps_in_turn
+from dermx.model.quantize import quantize
+from dermx.model.runtime import IN_TURN
+
+
+@pytest.fixture(scope="module")
+def inputs() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(20, 3, 64, 64)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["floating point", "8 bits"])
+def either(request: pytest.FixtureRequest, network: bytes, inputs: np.ndarray) -> bytes:
+    return network if request.param == "floating point" else quantize(network, inputs)
+
+
+def answers(network: bytes, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+    feature_map, features = session.run(["map", "features"], {"pixels": inputs})
+    return feature_map, features
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_the_numbers_stay(either: bytes, inputs: np.ndarray, n: int) -> None:
+    before, after = answers(either, inputs[:n]), answers(large_maps_in_turn(either, 64), inputs[:n])
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_layers_with_large_maps_are_in_the_scan_and_the_others_behind_it(either: bytes) -> None:
+    import onnx
+
+    def convolutions(graph: onnx.GraphProto) -> int:
+        return sum(node.op_type == "Conv" for node in graph.node)
+
+    made = large_maps_in_turn(either, 64)
+    model = onnx.load_model_from_string(made)
+    first, *rest = model.graph.node
+    body = first.attribute[0].g
+    assert first.op_type == "Scan"
+    assert all(node.op_type != "Scan" for node in rest)
+    whole = convolutions(onnx.load_model_from_string(either).graph)
+    assert convolutions(body) + convolutions(model.graph) == whole
+    # Down to 8 x 8 cells: stem, a block of two, five blocks of three, the next one's first.
+    assert convolutions(body) == 1 + 2 + 5 * 3 + 1
+    assert len(made) < 1.05 * len(either)  # no weight is stored twice
+    assert [entry.key for entry in model.metadata_props] == [IN_TURN]
+
+
+def test_integers_are_cut_before_they_are_dequantised(network: bytes, inputs: np.ndarray) -> None:
+    """Else the layer behind the cut would calculate in floating point."""
+    import onnx
+
+    model = onnx.load_model_from_string(large_maps_in_turn(quantize(network, inputs), 64))
+    kinds = {
+        value.type.tensor_type.elem_type for value in model.graph.node[0].attribute[0].g.output
+    }
+    assert kinds == {onnx.TensorProto.UINT8}
+
+
+def test_what_is_rewritten_stays_as_it_is(either: bytes) -> None:
+    once = large_maps_in_turn(either, 64)
+    assert large_maps_in_turn(once, 64) == once
+
+
+def test_without_layers_that_make_large_maps_nothing_is_rewritten(colour_network: bytes) -> None:
+    assert large_maps_in_turn(colour_network, 64) == colour_network
