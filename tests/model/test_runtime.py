@@ -55,6 +55,10 @@ def test_features_are_the_mean_of_the_map(session: Session) -> None:
     np.testing.assert_allclose(features, maps.mean(axis=(2, 3)), atol=1e-6)
 
 
+def test_features_alone_are_those_that_come_with_the_maps(session: Session) -> None:
+    np.testing.assert_array_equal(session.features(noise(5)), session.run(noise(5))[1])
+
+
 def test_one_session_serves_several_threads(session: Session) -> None:
     batches = [noise(3, seed) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:

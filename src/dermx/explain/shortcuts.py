@@ -75,7 +75,7 @@ def answers(
     def run() -> None:
         if len({len(case) for case in batch}) != 1:
             raise InputError("every case needs the same variants")
-        _, features = session.run(np.stack([pixels for case in batch for pixels in case]))
+        features = session.features(np.stack([pixels for case in batch for pixels in case]))
         parts.append(features.reshape(len(batch), len(batch[0]), -1))
         batch.clear()
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 INPUT, MAP, FEATURES = "pixels", "map", "features"  # names in the ONNX file
 IN_TURN = "large_maps_in_turn"  # its metadata says that `dermx.model.batching` has rewritten it
 CHUNK = 2  # pictures per call and thread: of more, the large maps leave the cores' caches
-TOGETHER = 8  # pictures per call at least, where these are made in turn anyway
+TOGETHER = 8  # the same, where large maps are made in turn anyway
+MOST = 32  # pictures per call then, for memory
 
 # Channels multiplied at once: OpenBLAS takes one thread for up to 2**18 products. For more it takes
 # all, which wait for each other in a loop: on busy cores that took up to 600 ms instead of 0.6.
@@ -59,7 +60,8 @@ class Session:
         except Exception as error:  # its exceptions share no base class
             raise BundleError(f"ONNX Runtime can't open {bundle.network}: {error}") from error
         in_turn = IN_TURN in self._session.get_modelmeta().custom_metadata_map
-        self._chunk = max(TOGETHER if in_turn else 1, CHUNK * options.intra_op_num_threads)
+        n = options.intra_op_num_threads
+        self._chunk = min(TOGETHER * n, MOST) if in_turn else CHUNK * n
         inputs = [node.name for node in self._session.get_inputs()]
         outputs = {node.name: node.shape for node in self._session.get_outputs()}
         if inputs != [INPUT] or not {MAP, FEATURES} <= set(outputs):
@@ -90,6 +92,10 @@ class Session:
         """
         maps, features = zip(*self._passes(pixels, views), strict=True)
         return np.concatenate(maps), np.concatenate(features)
+
+    def features(self, pixels: UInt8[np.ndarray, "n s s 3"]) -> Float32[np.ndarray, "n c"]:
+        """As `run`, of one view each and without the maps, which take eighty times the memory."""
+        return np.concatenate([features for _, features in self._passes(pixels, 1)])
 
     def run_evidence(
         self, pixels: UInt8[np.ndarray, "n s s 3"], views: int = 1

@@ -150,7 +150,7 @@ class _Work:
         return self.session.bundle
 
     def probabilities(self, pixels: UInt8[np.ndarray, "n s s 3"]) -> np.ndarray:
-        return softmax(self.session.logits(self.session.run(pixels)[1]))
+        return softmax(self.session.logits(self.session.features(pixels)))
 
     def read(self, cases: Sequence[Case], what: str) -> Iterator[tuple[Case, Prepared]]:
         progress = counted(self.track, what, len(cases))

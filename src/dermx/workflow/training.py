@@ -235,7 +235,7 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
     sample = val[:: max(1, len(val) // 32)][:32]
     pixels = np.stack([finished_input(case.path, spec) for case in sample])
     inputs = normalize(pixels, spec.mean, spec.std)
-    difference = largest_difference(network, [(inputs, session.logits(session.run(pixels)[1]))])
+    difference = largest_difference(network, [(inputs, session.logits(session.features(pixels)))])
     if difference > TOLERANCE:
         shutil.rmtree(out)
         raise BundleError(
