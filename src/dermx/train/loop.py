@@ -154,7 +154,7 @@ def fit(
             accelerator.scaler.load_state_dict(progress.scaler)
         say(f"resumed after epoch {progress.epoch} of {settings.epochs}")
     model, optimizer = accelerator.prepare(network, optimizer)
-    followed = averaged(average, network)
+    followed, weights = averaged(average, network), list(model.parameters())
 
     class_counts = np.bincount(train.labels, minlength=n_classes)
     drawn = epoch_counts(class_counts, settings, len(train.labels))
@@ -189,7 +189,7 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if settings.clip_norm:
-                accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+                accelerator.clip_grad_norm_(weights, settings.clip_norm)
             optimizer.step()
             progress.averaged_steps += 1
             update_average(followed, settings.ema_decay, progress.averaged_steps)
