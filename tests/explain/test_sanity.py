@@ -1,5 +1,6 @@
 """Weights drawn afresh, stage by stage from the end; the map is compared by ranks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ onnx = pytest.importorskip("onnx")
 
 from dermx.config import PreprocessConfig  # noqa: E402
 from dermx.diagnoses import CODES  # noqa: E402
-from dermx.errors import InputError  # noqa: E402
+from dermx.errors import BundleError, InputError  # noqa: E402
 from dermx.explain.sanity import forgotten, rank_correlation  # noqa: E402
+from dermx.model.batching import large_maps_in_turn  # noqa: E402
 from dermx.model.bundle import Bundle, write_bundle  # noqa: E402
 from dermx.model.merge import merge  # noqa: E402
 from dermx.model.runtime import Session  # noqa: E402
@@ -103,6 +105,17 @@ def test_a_seed_always_draws_alike(bundle: Bundle) -> None:
             found.append(weights_of(mixed.network)["w0"])
     assert (found[0] == found[1]).all()
     assert (found[0] != found[2]).any()
+
+
+def test_a_network_rewritten_for_speed_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    """Some of its layers would silently keep what they learnt."""
+    network = tmp_path / "network.onnx"
+    network.write_bytes(large_maps_in_turn(bundle.network.read_bytes(), 64))
+    with (
+        pytest.raises(BundleError, match="its run's own bundle is needed"),
+        forgotten(replace(bundle, network=network), 1.0, 0),
+    ):
+        pass
 
 
 def test_a_share_beyond_all_layers_is_refused(bundle: Bundle) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from dermx.errors import InputError, MissingExtraError
+from dermx.errors import BundleError, InputError, MissingExtraError
 from dermx.model.bundle import Bundle
 from dermx.model.quantize import dequantized
 
@@ -56,6 +56,7 @@ def forgotten(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
         A bundle that can be opened until the block is left.
 
     Raises:
+        BundleError: The network was rewritten for speed (`dermx.model.batching`).
         InputError: The share is not in [0, 1].
         MissingExtraError: The package onnx is not installed.
     """
@@ -67,6 +68,11 @@ def forgotten(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
         raise MissingExtraError("drawing a network's weights afresh", "train") from error
     rng = np.random.default_rng(seed)
     model = dequantized(bundle.network.read_bytes())
+    if any(node.op_type == "Scan" for node in model.graph.node):
+        raise BundleError(
+            f"{bundle.folder} hides its first layers, as `dermx export` writes them; "
+            "its run's own bundle is needed"
+        )
     layers = [
         node for node in _last_first(model) if node.op_type in LAYERS and _learnt(model, node)
     ]
