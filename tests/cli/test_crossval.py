@@ -18,11 +18,13 @@ from dermx.diagnoses import CODES  # noqa: E402
 from dermx.errors import ConfigError  # noqa: E402
 from dermx.evaluate.decision import Decide  # noqa: E402
 from dermx.evaluate.metrics import score  # noqa: E402
+from dermx.model.batching import large_maps_in_turn  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.runs import read_parts  # noqa: E402
 from dermx.train.guide import read_scores  # noqa: E402
 from dermx.train.rounding import OPERATIONS  # noqa: E402
+from dermx.workflow import training  # noqa: E402
 from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
 from dermx.workflow.evaluation import evaluate_run  # noqa: E402
 from dermx.workflow.training import train_run  # noqa: E402
@@ -328,6 +330,12 @@ def test_a_run_in_8_bits_is_a_run(
     assert 0 <= told["agreement"] <= 1
     assert (evaluate_run(out, say=lambda _: None).parent / "metrics.json").is_file()
     assert main(["export", str(out), "--out", str(folds / "small")]) == 0
+    written = (folds / "small" / "network.onnx").read_bytes()
+    assert written == large_maps_in_turn(files[1].read_bytes(), 64) != files[1].read_bytes()
+    monkeypatch.setattr(training, "large_maps_in_turn", lambda network, side: files[0].read_bytes())
+    assert main(["export", str(out), "--out", str(folds / "other")]) == 2
+    assert "rewritten to take less time" in capsys.readouterr().err
+    assert not (folds / "other").exists()
     assert load_bundle(folds / "small").figures["cases"] == len(read_parts(out)["test"])
     assert main(["quantize", str(run), "--out", str(out)]) == 2
     assert "is not empty; choose another folder" in capsys.readouterr().err

@@ -39,11 +39,13 @@ def large_maps_in_turn(network: bytes, side: int) -> bytes:
     except ModuleNotFoundError as error:
         raise MissingExtraError("writing a network", "train") from error
     model = onnx.load_model_from_string(network)
-    cut = _cut(model, side)
-    if not cut or any(node.op_type == "Scan" for node in model.graph.node):
+    if any(node.op_type == "Scan" for node in model.graph.node) or not (cut := _cut(model, side)):
         return network
     parts = Extractor(shape_inference.infer_shapes(model))
-    first, rest = parts.extract_model([INPUT], cut), parts.extract_model(cut, [MAP, FEATURES])
+    rest = parts.extract_model(cut, [MAP, FEATURES])
+    read = {name for node in rest.graph.node for name in node.input}
+    cut = [name for name in cut if name in read]  # not what only weighs a large map's channels
+    first = parts.extract_model([INPUT], cut)
     types = {value.name: value.type.tensor_type.elem_type for value in first.graph.output}
     body = compose.add_prefix(first, "each/").graph  # names inside must differ from those outside
     one = helper.make_graph(

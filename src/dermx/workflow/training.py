@@ -247,6 +247,8 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
 
 
 def _export_made(run: Path, out: Path, say: Say) -> Path:
+    from dermx.model.runtime import Session
+
     if out == run / "bundle":
         raise ConfigError(f"{out} is what would be exported; name another folder")
     made, config = load_bundle(run / "bundle"), load_config(run / "config.json")
@@ -263,6 +265,13 @@ def _export_made(run: Path, out: Path, say: Say) -> Path:
         figures=figures,
         card=model_card(config, figures, read_facts(run)),
     )
+    noise = np.random.default_rng(0).integers(
+        0, 256, (2, *[made.preprocess.image_size] * 2, 3), np.uint8
+    )
+    before, after = (Session(one).features(noise) for one in (made, bundle))
+    if not np.allclose(before, after, atol=1e-5):
+        shutil.rmtree(out)
+        raise BundleError(f"rewritten to take less time, {made.network} answers differently")
     _carry_trust(run, bundle, config, say)
     return out
 
