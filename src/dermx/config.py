@@ -93,7 +93,6 @@ class AugmentConfig:
     erasing: float = 0.0  # a rectangle filled with the mean colour
     lettering: float = 0.0  # share of pictures with letters over them, as a watermark has
     grey: float = 0.0  # share of pictures without colour
-    curtain: float = 0.0  # share of pictures of which only some cells are sharp
 
     def __post_init__(self) -> None:
         _check_numbers("augment", self)
@@ -106,7 +105,7 @@ class AugmentConfig:
         _check("augment", "max_area", self.max_area, 1 <= self.max_area <= 4, "from 1 to 4")
         _check("augment", "gamma", self.gamma, 0 <= self.gamma <= 1, "from 0 to 1")
         drawn = ("hair", "vignette", "blur", "noise", "jpeg", "erasing", "lettering", "grey")
-        for name in ("colour_constancy", *drawn, "curtain"):
+        for name in ("colour_constancy", *drawn):
             value = getattr(self, name)
             _check("augment", name, value, 0 <= value <= 1, "from 0 to 1")
 

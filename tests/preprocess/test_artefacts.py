@@ -9,13 +9,11 @@ from dermx.data.phantom import draw_phantom
 from dermx.preprocess.artefacts import (
     GREY,
     MOST_GAIN,
-    Curtain,
     Field,
     Strand,
     bent,
     blurred,
     contrasted,
-    curtained,
     erased,
     estimated_light,
     field_light,
@@ -233,39 +231,3 @@ def test_a_rectangle_that_reaches_outside_is_cut() -> None:
     picture = flat(0, (10, 10))
     picture[9, 9] = 255
     assert (erased(picture, (-0.5, -0.5, 2.0, 2.0)) == 3).all()  # 255 / 100, rounded
-
-
-# --- curtain -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [(90, 90), (60, 100)])
-@pytest.mark.parametrize("outside", [False, True])
-def test_a_curtain_opens_the_wanted_share_and_takes_detail_from_the_rest(
-    size: tuple[int, int], outside: bool
-) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    drawn = curtained(picture, Curtain(cells=10, open=0.3, outside=outside))
-    sharp = (drawn == picture).all(axis=2)
-    assert sharp.mean() == pytest.approx(0.3, abs=0.01)
-    assert drawn[~sharp].std() < picture.std() / 4
-    middle, corner = sharp[size[0] // 2, size[1] // 2], sharp[0, 0]
-    assert (middle, corner) == ((False, True) if outside else (True, False))
-
-
-@pytest.mark.parametrize(("share", "same"), [(0.0, 0.0), (1.0, 1.0)])
-def test_a_curtain_may_be_shut_or_wide_open(share: float, same: float) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
-    drawn = curtained(picture, Curtain(cells=8, open=share))
-    assert (drawn == picture).all(axis=2).mean() == pytest.approx(same, abs=1e-3)
-
-
-def test_a_scattered_curtain_is_chance_alone_and_follows_its_seed() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
-    one, same, other = (
-        curtained(picture, Curtain(cells=8, open=0.5, scatter=100.0, seed=s)) for s in (1, 1, 2)
-    )
-    assert np.array_equal(one, same)
-    assert not np.array_equal(one, other)
-    cells = (one == picture).all(axis=2)[5::10, 5::10]
-    assert cells.sum() == 32
-    assert 4 < cells[2:6, 2:6].sum() < 13  # of 16 in the middle, half are open on average

@@ -120,7 +120,6 @@ NEW: dict[str, tuple[float, str]] = {  # setting: a value of it, and what it dra
     "erasing": (1.0, "erased"),
     "lettering": (1.0, "lettering"),
     "grey": (1.0, "colourless"),
-    "curtain": (1.0, "curtain"),
 }
 
 

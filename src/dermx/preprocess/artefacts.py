@@ -25,7 +25,6 @@ GREY = 0.66  # of white: what the estimated light of HAM10000's training part is
 MOST_GAIN = 4.0
 NORM = 6  # of shades of grey: between the mean (1) and the brightest pixel (infinity)
 GRAIN = 640  # pixels, side of the sheet of noise
-SKETCH = 48  # pixels along a side, of what is blurred beyond recognition
 FINE = 4  # hair is drawn this much larger, then averaged: smooth edges, widths in quarter pixels
 
 
@@ -49,20 +48,6 @@ class Strand:
     tip: tuple[float, float]
     width: float  # share of the shorter side
     cover: float = 0.9  # how much it hides, in [0, 1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curtain:
-    """Which cells of a grid stay sharp: those nearest to a point, or farthest from it."""
-
-    cells: int  # along a side
-    open: float  # share of the cells that stay as they are, in [0, 1]
-    right: float = 0.5  # of the point, from the left upper corner; shares of the side
-    down: float = 0.5
-    scatter: float = 0.0  # up to this is added to each distance; far above 1, chance alone decides
-    outside: bool = False  # the farthest
-    blur: float = 0.1  # standard deviation, share of the side
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,27 +204,6 @@ def lettered(picture: Pixels, line: Lettering) -> Pixels:
     canvas = np.rot90(canvas[:, ::-1] if line.mirrored else canvas, line.turns)
     cover = canvas[..., None].astype(np.float32) * np.float32(line.cover / 255)
     return np.asarray(np.rint(picture + (line.shade - picture) * cover), np.uint8)
-
-
-def curtained(picture: Pixels, curtain: Curtain) -> Pixels:
-    """Show a part of the picture and blur the cells of the rest beyond recognition.
-
-    Source: hide and seek, Singh and Lee 2017 (arXiv:1704.04232), with detail instead of colour
-    taken from hidden cells.
-    """
-    height, width = picture.shape[:2]
-    n, small = curtain.cells, (SKETCH, SKETCH)
-    sketch = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
-    sketch = cv2.GaussianBlur(sketch, (0, 0), curtain.blur * SKETCH)
-    middle = (np.arange(n) + 0.5) / n
-    away = np.hypot(middle[:, None] - curtain.down, middle - curtain.right)
-    away += curtain.scatter * np.random.default_rng(curtain.seed).random((n, n))
-    order = np.argsort(-away if curtain.outside else away, axis=None)
-    hidden = np.ones(n * n, np.uint8)
-    hidden[order[: round(curtain.open * n * n)]] = 0
-    cells = cv2.resize(hidden.reshape(n, n), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    soft = cv2.resize(sketch, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.where(cells[..., None] > 0, soft, picture)
 
 
 def erased(picture: Pixels, box: tuple[float, float, float, float]) -> Pixels:

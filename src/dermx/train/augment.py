@@ -16,13 +16,11 @@ import numpy as np
 
 from dermx.config import AugmentConfig
 from dermx.preprocess.artefacts import (
-    Curtain,
     Field,
     Lettering,
     Strand,
     bent,
     blurred,
-    curtained,
     erased,
     field_light,
     grey_gains,
@@ -70,7 +68,6 @@ class Change:
     erased: tuple[float, float, float, float] | None = None  # top, left, bottom, right; shares
     lettering: Lettering | None = None
     colourless: bool = False
-    curtain: Curtain | None = None
 
 
 def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
@@ -82,7 +79,6 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
     v = rng.random(28)
     strands = rng.random((MOST_STRANDS, 5))
     w = rng.random(10 + MOST_LETTERS)
-    x = rng.random(10)
     side = math.sqrt(config.min_area + (config.max_area - config.min_area) * u[0])
     aspect = math.exp(math.log(config.max_aspect) * (2 * u[1] - 1) / 2)
     sway = 2 * u[2:] - 1  # each in [-1, 1)
@@ -111,7 +107,6 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
         erased=_draw_box(v[23:27]) if v[22] < config.erasing else None,
         lettering=_draw_lettering(w[2:]) if w[0] < config.lettering else None,
         colourless=bool(w[1] < config.grey),
-        curtain=_draw_curtain(x[1:]) if x[0] < config.curtain else None,
     )
 
 
@@ -135,9 +130,7 @@ def apply_change(
     if change.strands:
         pixels = with_strands(pixels, change.strands, change.hair_colour)
     pixels = _finished(_recoloured(pixels, change), change)
-    if change.erased is not None:
-        pixels = erased(pixels, change.erased)
-    return pixels if change.curtain is None else curtained(pixels, change.curtain)
+    return pixels if change.erased is None else erased(pixels, change.erased)
 
 
 def _recoloured(pixels: Square, change: Change) -> Square:
@@ -264,18 +257,4 @@ def _draw_lettering(v: Draws) -> Lettering:
         cover=0.25 + 0.65 * v[6],
         turns=int(4 * v[7]),
         mirrored=bool(8 * v[7] % 2 >= 1),
-    )
-
-
-def _draw_curtain(v: Draws) -> Curtain:
-    """From a tenth of the picture to nearly all of it: one piece, a frame, or scattered cells."""
-    return Curtain(
-        cells=4 + int(9 * v[0]),
-        open=0.1 + 0.8 * v[1],
-        right=0.2 + 0.6 * v[2],
-        down=0.2 + 0.6 * v[3],
-        scatter=0.3 if v[4] < 0.6 else 100.0,
-        outside=bool(v[5] < 0.3),
-        blur=0.06 + 0.06 * v[6],
-        seed=int(2**32 * v[7]),
     )
