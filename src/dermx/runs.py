@@ -96,6 +96,12 @@ def read_figures(run: Path) -> dict[str, Any]:
     return {key: content[key] for key in ("cases", "groups", "scores")}
 
 
+def read_findings(run: Path) -> list[str]:
+    """What the audit of the test part says in words; empty where there was none."""
+    path = run / "audit" / "test" / "audit.json"
+    return list(json.loads(path.read_text(encoding="utf-8"))["findings"]) if path.is_file() else []
+
+
 def read_facts(run: Path) -> dict[str, str]:
     """What a report names beside the figures: command, revision, versions, pictures."""
     known = json.loads((run / "environment.json").read_text(encoding="utf-8"))

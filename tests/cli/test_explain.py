@@ -50,6 +50,15 @@ def test_the_page_says_what_the_json_says(run: Path, audited: dict) -> None:
     assert "http" not in page
 
 
+def test_an_exported_card_says_what_the_audit_found(
+    run: Path, audited: dict, tmp_path: Path
+) -> None:
+    assert main(["export", str(run), "--out", str(tmp_path / "model")]) == 0
+    card = (tmp_path / "model" / "card.md").read_text()
+    assert "Not audited" not in card
+    assert all(f"\n- {line}\n" in card for line in audited["findings"])
+
+
 def test_every_measurement_has_all_its_parts(run: Path, audited: dict) -> None:
     test = read_parts(run)["test"]
     dermoscopic = [case for case in test if case.diagnosis != "acne"]

@@ -67,7 +67,7 @@ class Bundle:
     @property
     def map_weight(self) -> Float32[np.ndarray, "classes c"]:
         """The linear layer as heat maps show it."""
-        return self.weight * self.mapped
+        return np.where(self.mapped, self.weight, np.float32(0))
 
 
 class TrustParts(NamedTuple):
@@ -163,7 +163,9 @@ def write_bundle(
     mapped = np.full(weight.shape[-1:], True) if mapped is None else np.asarray(mapped)
     _check_head(tuple(codes), weight, bias, mapped)
     _check_replaceable(folder)
-    head = {"weight": weight, "bias": bias} | ({} if mapped.all() else {"mapped": mapped})
+    head: dict[str, Any] = {"weight": weight, "bias": bias}
+    if not mapped.all():
+        head["mapped"] = mapped
 
     def fill(fresh: Path) -> None:
         (fresh / NETWORK).write_bytes(network_bytes)

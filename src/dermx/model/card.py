@@ -3,7 +3,7 @@
 Sections follow Mitchell et al. 2019 (arXiv:1810.03993).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dermx.config import Config
@@ -19,6 +19,8 @@ HEADLINE = {
 }
 
 
+_AUDITED = "What `dermx audit` found on the test part:\n\n"
+_NOT_AUDITED = "Not audited yet: run `dermx audit RUN`, then `dermx export RUN --out BUNDLE`."
 _PLAIN = "The probabilities are a softmax without calibration."
 _TRUSTED = (
     "Probabilities are calibrated, strange pictures turned away and unsure cases not answered: fitted on pictures of the\n"
@@ -27,7 +29,12 @@ _TRUSTED = (
 
 
 def model_card(
-    config: Config, figures: Mapping[str, Any], facts: Mapping[str, str], *, trusted: bool = False
+    config: Config,
+    figures: Mapping[str, Any],
+    facts: Mapping[str, str],
+    *,
+    findings: Sequence[str] = (),
+    trusted: bool = False,
 ) -> str:
     """Write the card.
 
@@ -36,6 +43,7 @@ def model_card(
         figures: "cases", "groups" and "scores" of `metrics.json` on the test part; empty where
             nothing was measured yet.
         facts: What the result depends on, by name.
+        findings: What an audit of the test part found, in sentences.
         trusted: The bundle has trust parts.
     """
     spec = config.preprocess
@@ -43,6 +51,7 @@ def model_card(
         f"| `{d.code}` | {d.name} | {d.behaviour} | {d.source} |" for d in DIAGNOSES
     )
     known = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    found = "\n".join(f"- {line}" for line in findings)
     return f"""# Model card: {config.train.architecture}, eight skin conditions
 
 **Research and education, not a medical device.** It must not decide about a person's care.
@@ -60,6 +69,9 @@ A baseline for research, teaching, and trying decision-support ideas. Not for di
 
 ## Figures
 {_figures(figures)}
+
+## What it leans on
+{_AUDITED + found if findings else _NOT_AUDITED}
 
 ## Limits
 - **Acne comes from clinical photographs, the other seven from dermoscopy.** The model can tell them apart by the kind of picture:

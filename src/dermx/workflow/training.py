@@ -45,6 +45,7 @@ from dermx.runs import (
     environment,
     read_facts,
     read_figures,
+    read_findings,
     read_parts,
     run_digest,
     start_run,
@@ -228,7 +229,7 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
         weight=weight,
         bias=bias,
         figures=figures,
-        card=model_card(config, figures, read_facts(run)),
+        card=model_card(config, figures, read_facts(run), findings=read_findings(run)),
     )
     session, spec = Session(bundle), config.preprocess
     val = read_parts(run)["val"]
@@ -264,7 +265,7 @@ def _export_made(run: Path, out: Path, say: Say) -> Path:
         bias=made.bias,
         mapped=made.mapped,
         figures=figures,
-        card=model_card(config, figures, read_facts(run)),
+        card=model_card(config, figures, read_facts(run), findings=read_findings(run)),
     )
     noise = np.random.default_rng(0).integers(
         0, 256, (2, *[made.preprocess.image_size] * 2, 3), np.uint8
@@ -283,7 +284,8 @@ def _carry_trust(run: Path, bundle: Bundle, config: Config, say: Say) -> None:
         return
     carried = trust_parts_of(run / "bundle", bundle)
     if carried is not None:
-        card = model_card(config, bundle.figures, read_facts(run), trusted=True)
+        facts, findings = read_facts(run), read_findings(run)
+        card = model_card(config, bundle.figures, facts, findings=findings, trusted=True)
         write_trust(bundle, carried, card=card)
         say(f"{bundle.folder}: with the trust parts of {run / 'bundle'}")
 

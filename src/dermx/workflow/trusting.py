@@ -19,7 +19,7 @@ from dermx.predict import predict_cases
 from dermx.preprocess.shift import SEVERITIES
 from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
-from dermx.runs import read_facts, read_figures, read_parts
+from dermx.runs import read_facts, read_figures, read_findings, read_parts
 from dermx.trust.calibration import answer_reliability
 from dermx.trust.fitting import Wanted, doubts, fit_trust
 from dermx.trust.gatefit import by_picture
@@ -98,7 +98,8 @@ def trust_run(
         facts={"file": None if fit is None else fit.name, "dermx": model.version},
     )
     config = load_config(run / "config.json")
-    card = model_card(config, read_figures(run), read_facts(run), trusted=True)
+    facts, findings = read_facts(run), read_findings(run)
+    card = model_card(config, read_figures(run), facts, findings=findings, trusted=True)
     parts = _still_measured(trust.to_parts(), model.trust)
     for target in copies:
         write_trust(target, parts, card=card)
