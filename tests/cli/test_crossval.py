@@ -231,25 +231,6 @@ def test_an_adjusted_ensemble_answers_rare_classes_sooner(
     np.testing.assert_allclose(adjusted - plain, expected, atol=1e-4)
 
 
-def test_an_ensemble_may_show_the_map_of_one_member(
-    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "mapped"
-    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
-    assert main([*words, "--mapped", str(tmp_path)]) == 2
-    assert f"{tmp_path}, whose maps to show, is none of the runs" in capsys.readouterr().err
-    assert main([*words, "--mapped", str(members[1])]) == 0
-    assert json.loads((out / "ensemble.json").read_text())["mapped"] == str(members[1])
-    bundle = load_bundle(out / "bundle")
-    widths = [load_bundle(run / "bundle").weight.shape[1] for run in members]
-    assert bundle.mapped.tolist() == [
-        i == 1 for i, width in enumerate(widths) for _ in range(width)
-    ]
-    assert main(["export", str(out), "--out", str(tmp_path / "exported")]) == 0
-    exported = load_bundle(tmp_path / "exported")
-    np.testing.assert_array_equal(exported.map_weight, bundle.map_weight)
-
-
 def test_what_any_member_was_trained_on_tests_no_ensemble(
     folds: Path, members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermx.assess import Model
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError
-from dermx.explain.gradcam import class_maps, evidence, odds_maps
+from dermx.explain.gradcam import class_maps
 from dermx.model.bundle import Bundle, write_bundle
 from dermx.model.merge import merge
 from dermx.model.runtime import Session
@@ -53,10 +52,8 @@ def member(folder: Path, like: Bundle, seed: int, pool: str = "MaxPool", cell: i
     )
 
 
-def merged_bundle(
-    folder: Path, bundles: list[Bundle], weights: list[float], mapped: int | None = None
-) -> Bundle:
-    made = merge(bundles, np.array(weights), mapped)
+def merged_bundle(folder: Path, bundles: list[Bundle], weights: list[float]) -> Bundle:
+    made = merge(bundles, np.array(weights))
     return write_bundle(
         folder,
         name="e",
@@ -65,7 +62,6 @@ def merged_bundle(
         network_bytes=made.network,
         weight=made.weight,
         bias=made.bias,
-        mapped=made.mapped,
         figures={},
         card="",
     )
@@ -96,27 +92,6 @@ def test_logits_and_class_maps_are_weighted_means(tiny_bundle: Bundle, tmp_path:
     ours = np.einsum("kc,nchw->nkhw", whole.weight, maps)
     np.testing.assert_allclose(ours, flat, rtol=1e-4, atol=1e-5)
     assert class_maps(maps[0], whole.weight).shape == (len(CODES), 4, 4)
-
-
-def test_heat_maps_may_show_one_member_and_the_answer_is_that_of_all(
-    tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    members = [tiny_bundle, member(tmp_path, tiny_bundle, 1)]
-    whole = merged_bundle(tmp_path / "whole", members, [0.5, 0.5])
-    one = merged_bundle(tmp_path / "one", members, [0.5, 0.5], mapped=1)
-    assert whole.mapped.all()
-    assert one.mapped.tolist() == [False] * 3 + [True] * 3
-    np.testing.assert_array_equal(answer(one)[1], answer(whole)[1])
-    maps, _ = Session(members[1]).run(PIXELS[:1])
-    logits = Session(whole).logits(Session(whole).features(PIXELS[:1]))[0]
-    expected = odds_maps(evidence(maps, members[1].weight), logits)
-    model = Model(one)
-    np.testing.assert_allclose(model.assess(PIXELS[0]).maps, expected, atol=1e-5)
-    assert not np.allclose(Model(whole).assess(PIXELS[0]).maps, expected, atol=0.05)
-    again = merged_bundle(tmp_path / "again", [tiny_bundle, one], [0.5, 0.5], mapped=1)
-    assert again.mapped.tolist() == [False] * 6 + [True] * 3
-    with pytest.raises(BundleError, match="has no share in the answer to be mapped"):
-        merge(members, np.array([1.0, 0.0]), 1)
 
 
 def test_one_member_answers_as_ever(tiny_bundle: Bundle, tmp_path: Path) -> None:

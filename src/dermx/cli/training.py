@@ -211,23 +211,13 @@ def ensemble(
         float,
         typer.Option(help="Answer rare classes sooner: their share of training to this power."),
     ] = 0.0,
-    mapped: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Heat maps show this run's network only, not all."),
-    ] = None,
 ) -> None:
     """Make one model of several, also of different architectures: the mean of their logits."""
     from dermx.cli.progress import track
     from dermx.workflow.combining import ensemble_run
 
     bundle = ensemble_run(
-        runs,
-        out,
-        weights=weights.value,
-        adjust=adjust,
-        mapped=mapped,
-        track=track,
-        say=typer.echo,
+        runs, out, weights=weights.value, adjust=adjust, track=track, say=typer.echo
     )
     typer.echo(f"model: {bundle}")
 

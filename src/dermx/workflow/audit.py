@@ -165,9 +165,8 @@ class _Work:
         """Return the map that people are shown, of all eight views, and the answer it explains."""
         cells, features = run_views(self.session, [prepared.pixels], VIEWS)
         one = passed(prepared, cells[0], features[0])
-        logits = self.session.logits(one.features[None])[0]
-        target = int(logits.argmax())
-        return odds_maps(one.evidence, logits)[target], target
+        target = int(self.session.logits(one.features[None])[0].argmax())
+        return odds_maps(one.evidence, self.bundle.bias)[target], target
 
     def curves(self, cases: Sequence[Case]) -> Curves:
         """Deletion, insertion and ROAD of our map and of two that know nothing."""
@@ -207,11 +206,9 @@ class _Work:
         ready = [(case.group, item.pixels) for case, item in self.read(cases, "sanity check")]
         pixels = np.stack([pixels for _, pixels in ready])
         cells, features = self.session.run_evidence(pixels)
-        logits = self.session.logits(features)
-        targets = logits.argmax(axis=1)
+        targets = self.session.logits(features).argmax(axis=1)
         before = [
-            odds_maps(one[None], said)[k]
-            for one, said, k in zip(cells, logits, targets, strict=True)
+            odds_maps(one[None], self.bundle.bias)[k] for one, k in zip(cells, targets, strict=True)
         ]
         of_others = [
             rank_correlation(one, other)
@@ -222,15 +219,11 @@ class _Work:
             drawn = []
             for draw in range(SANITY_DRAWS):
                 with forgotten(self.bundle, share, self.seed + draw) as blank:
-                    unlearnt = Session(blank)
-                    mixed, features = unlearnt.run_evidence(pixels)
-                    logits = unlearnt.logits(features)
+                    mixed, _ = Session(blank).run_evidence(pixels)
                     drawn.append(
                         [
-                            rank_correlation(old, odds_maps(one[None], said)[k])
-                            for old, one, said, k in zip(
-                                before, mixed, logits, targets, strict=True
-                            )
+                            rank_correlation(old, odds_maps(one[None], blank.bias)[k])
+                            for old, one, k in zip(before, mixed, targets, strict=True)
                         ]
                     )
             stages.append((share, np.mean(drawn, axis=0)))

@@ -136,7 +136,6 @@ def ensemble_run(
     *,
     weights: Weighting = "greedy",
     adjust: float = 0.0,
-    mapped: Path | None = None,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
@@ -150,8 +149,6 @@ def ensemble_run(
         out: New or empty folder; `out/bundle` is the model, `out/ensemble.json` says what is in it.
         weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
             class-balanced log loss, "equal" needs no validation part.
-        mapped: Heat maps show the last layer of this member alone; of all when None. Choose it by
-            the audit of the validation part.
         adjust: Takes the classes' shares of the training part to this power out of the answer, so
             that rare classes are answered sooner (logit adjustment, Menon et al. 2021). From 0 to
             1; choose it on validation.
@@ -163,7 +160,7 @@ def ensemble_run(
 
     Raises:
         ConfigError: `out` is not empty.
-        InputError: No member is named, `mapped` is none of them, or `adjust` is out of its range.
+        InputError: No member is named, or `adjust` is out of its range.
         DataError: The members have no validation case in common to fit weights on.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
@@ -173,8 +170,6 @@ def ensemble_run(
         raise InputError("name the runs to make one model of")
     if not 0 <= adjust <= 1:
         raise InputError(f"adjust must be from 0 to 1, got {adjust}")
-    if mapped is not None and mapped not in members:
-        raise InputError(f"{mapped}, whose maps to show, is none of the runs")
     from dermx.train.losses import log_prior
 
     bundles = [load_bundle(run / "bundle") for run in members]
@@ -206,12 +201,10 @@ def ensemble_run(
     config = load_config(members[0] / "config.json")
     counts = Counter(case.diagnosis for case in parts["train"])
     offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
-    which = None if mapped is None else list(members).index(mapped)
-    _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets, mapped=which)
+    _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets)
     content = {
         "weights": weights,
         "adjust": adjust,
-        "mapped": None if mapped is None else str(mapped),
         "val_balanced_accuracy": facts.get("all"),
         "members": rows,
     }
@@ -276,17 +269,15 @@ def _write_ensemble(
     *,
     start: bool = True,
     offsets: np.ndarray | float = 0.0,
-    mapped: int | None = None,
 ) -> None:
     """Write `out/bundle`, checked against its members on pictures, and with `start` the run.
 
-    `offsets`, one per class, are added to the mean of the members' logits; `mapped` is the number
-    of the one whose last layer heat maps show.
+    `offsets`, one per class, are added to the mean of the members' logits.
     """
     from dermx.model.merge import merge
     from dermx.train.export import TOLERANCE
 
-    merged = merge(bundles, weights, mapped)
+    merged = merge(bundles, weights)
     counts = Counter(b.architecture for b, w in zip(bundles, weights, strict=True) if w > 0)
     name = " + ".join(f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items())
     config = config.with_train(architecture=name)
@@ -301,7 +292,6 @@ def _write_ensemble(
         network_bytes=merged.network,
         weight=merged.weight,
         bias=(merged.bias + offsets).astype(np.float32),
-        mapped=merged.mapped,
         figures={},
         card=model_card(config, {}, read_facts(out)),
     )
