@@ -10,14 +10,18 @@ Four loops over the same pictures in one run, interleaved so that a busy machine
     python benchmarks/train_throughput.py --init mobilenetv2_100.imagenet.safetensors \
         --pictures HAM10000_images_part_1
 
-On a GPU, `--steps 40`: six are over before its loaders have filled up.
+On a GPU, `--steps 40`: six are over before its loaders have filled up. `--apart` adds what ours is
+made of: the same fed from memory, that without clipping, and its loader alone.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -31,8 +35,9 @@ from dermx.data.files import pictures_in
 from dermx.data.phantom import draw_phantom
 from dermx.preprocess.pipeline import prepare, shorter_side_to
 from dermx.preprocess.reading import read_picture
-from dermx.train.cache import open_cache
-from dermx.train.loop import Pictures, fit, keep_freed_memory
+from dermx.train.cache import PixelCache, open_cache
+from dermx.train.dataset import EpochBatches, TrainSet, make_loader
+from dermx.train.loop import Pictures, fit, keep_freed_memory, loader_processes
 from dermx.train.network import build_network, choose_precision
 
 BATCH, STEPS = 64, 6  # the plain loops' steps
@@ -97,6 +102,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="starting weights; else random")
     parser.add_argument("--steps", type=int, default=STEPS, help="of memory and ours")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--apart", action="store_true", help="measure the parts of ours, too")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     keep_freed_memory()
@@ -119,13 +125,17 @@ def main() -> None:
                 "plain": steps_per_second(plain(few), "fp32", False, device),
                 "plain, tuned": steps_per_second(plain(few), precision, True, device),
             }
+            if options.apart:
+                measured |= apart(
+                    paths, config, folder / f"{round_} apart", folder / "cache", options.init
+                )
             for loop, speed in measured.items():
                 speeds.setdefault(loop, []).append(speed)
             print(f"round {round_ + 1}:", {k: round(v, 1) for k, v in measured.items()}, flush=True)
     middle = {loop: statistics.median(values) for loop, values in speeds.items()}
     print(f"median images/s at batch {BATCH}, 224 pixels, {device}, {precision}:")
     for loop, speed in middle.items():
-        print(f"  {loop:13} {speed:7.1f}   ours is {middle['ours'] / speed:.2f} times this")
+        print(f"  {loop:23} {speed:7.1f}   ours is {middle['ours'] / speed:.2f} times this")
 
 
 def draw(folder: Path, steps: int) -> list[Path]:
@@ -143,35 +153,86 @@ def plain(paths: list[Path]) -> DataLoader:
     return DataLoader(PlainSet(paths), batch_size=BATCH, shuffle=True, drop_last=True)
 
 
-def ours(paths: list[Path], config: Config, out: Path, cache: Path, init: Path | None) -> float:
-    """Images per second of the second epoch of a whole training run."""
-    labels = np.arange(len(paths)) % 8
-    train = open_cache(
-        cache / "train",
+def training_cache(paths: list[Path], folder: Path) -> PixelCache:
+    return open_cache(
+        folder / "train",
         paths,
         lambda path: shorter_side_to(read_picture(path, min_side=256).pixels, 256),
         recipe="train",
     )
+
+
+def ours(
+    paths: list[Path],
+    config: Config,
+    out: Path,
+    cache: Path,
+    init: Path | None,
+    *,
+    loaded: bool = True,
+) -> float:
+    """Images per second of the second epoch of a whole training run.
+
+    Without `loaded` it is fed batches that are in memory already.
+    """
+    labels = np.arange(len(paths)) % 8
+    train = training_cache(paths, cache)
     val = open_cache(
         cache / "val",
         paths[:8],
         lambda path: prepare(read_picture(path).pixels, config.preprocess)[0],
         recipe="val",
     )
-    progress = fit(
-        Pictures(cache=train, labels=labels),
-        Pictures(cache=val, labels=labels[:8]),
-        config,
-        out,
-        n_classes=8,
-        score=lambda truth, logits: {
-            "balanced_accuracy": float((logits.argmax(1) == truth).mean())
-        },
-        init=init,
-        pretrained=False,
-        say=lambda line: None,
-    )
+    with nullcontext() if loaded else mock.patch("dermx.train.loop.make_loader", in_memory):
+        progress = fit(
+            Pictures(cache=train, labels=labels),
+            Pictures(cache=val, labels=labels[:8]),
+            config,
+            out,
+            n_classes=8,
+            score=lambda truth, logits: {
+                "balanced_accuracy": float((logits.argmax(1) == truth).mean())
+            },
+            init=init,
+            pretrained=False,
+            say=lambda line: None,
+        )
     return progress.history[-1]["images_per_second"]
+
+
+def in_memory(dataset: TrainSet, batches: EpochBatches, *, workers: int, pin_memory: bool) -> list:
+    """What `make_loader` returns, but all of it the first batch."""
+    first = [dataset[draw] for draw in next(iter(batches))]
+    pixels, labels = (torch.stack(part) for part in zip(*first, strict=True))
+    return [(pixels.pin_memory() if pin_memory else pixels, labels)] * len(batches)
+
+
+def apart(
+    paths: list[Path], config: Config, out: Path, cache: Path, init: Path | None
+) -> dict[str, float]:
+    """Images per second of ours without one part, and of its loader without the rest."""
+    unclipped = replace(config, train=replace(config.train, clip_norm=0.0))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    labels = np.arange(len(paths)) % 8
+    batches = EpochBatches(labels, config.train)
+    loader = make_loader(
+        TrainSet(
+            training_cache(paths, cache), labels, config.augment, spec=config.preprocess, seed=0
+        ),
+        batches,
+        workers=loader_processes(-1, device),
+        pin_memory=device.type == "cuda",
+    )
+    for batches.epoch in range(2):  # the first starts its processes
+        started = time.perf_counter()
+        for _ in loader:
+            pass
+        seconds = time.perf_counter() - started
+    return {
+        "ours from memory": ours(paths, config, out / "1", cache, init, loaded=False),
+        "that without clipping": ours(paths, unclipped, out / "2", cache, init, loaded=False),
+        "the loader alone": len(batches) * batches.batch_size / seconds,
+    }
 
 
 if __name__ == "__main__":
