@@ -4,6 +4,9 @@ Every message says what is wrong, with the values, and what to do. The command l
 as one line and exits with status 2; nothing else in the package prints a traceback on purpose.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DermxError(Exception):
     """Any error that is the input's or the setting's fault, not a bug."""
@@ -38,6 +41,19 @@ class MissingExtraError(DermxError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f'{what} needs more packages: pip install "dermx[{extra}]"')
+
+
+@contextmanager
+def needs(what: str, extra: str) -> Iterator[None]:
+    """Name the extra that brings the packages imported in here, where one of them is missing.
+
+    Raises:
+        MissingExtraError: One is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(what, extra) from error
 
 
 class DermxWarning(UserWarning):

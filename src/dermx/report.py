@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dermx.diagnoses import BY_CODE, CODES, DIAGNOSES, ISIC_COLUMNS
-from dermx.errors import InputError, MissingExtraError
+from dermx.errors import InputError, needs
 from dermx.evaluate.intervals import bootstrap
 from dermx.evaluate.metrics import Scores, score
 from dermx.frame import DISCLAIMER, framed, report_style
@@ -69,10 +69,8 @@ def write_report(
         InputError: No case has a label, or a label is none of the classes.
         MissingExtraError: matplotlib is not installed.
     """
-    try:
+    with needs("drawing the evaluation's figures", "train"):
         from dermx.evaluate import figures  # here: answering needs no matplotlib
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("drawing the evaluation's figures", "train") from error
     scores = score(predictions)
     intervals = bootstrap(predictions, n_boot=n_boot)
     facts = dict(facts or {})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dermx.app import texts
 from dermx.app.settings import PageConfig, use
-from dermx.errors import DermxError, InputError, MissingExtraError
+from dermx.errors import DermxError, InputError, needs
 
 if TYPE_CHECKING:
     import uvicorn
@@ -91,11 +91,9 @@ def serve(
         DermxError: With `check`: the page did not answer.
     """
     base_path = base_path.strip("/")
-    try:
+    with needs("the page", "app"):
         import uvicorn
         from streamlit.starlette import App
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("the page", "app") from error
     _set_options(config, host, base_path)
     _be_quiet()
     _keep_uploads_in_memory(config)

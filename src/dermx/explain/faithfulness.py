@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import cv2
 import numpy as np
 
-from dermx.errors import InputError, MissingExtraError
+from dermx.errors import InputError, needs
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Int, UInt8
@@ -203,11 +203,9 @@ def linear_fill(
 
     Source: Rong et al. 2022, section 4.2: weights 1/6 beside and 1/12 diagonally.
     """
-    try:
+    with needs("the audit", "train"):
         from scipy.sparse import coo_matrix  # here: answering needs no SciPy
         from scipy.sparse.linalg import spsolve
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("the audit", "train") from error
     filled = picture.astype(np.float64)
     if not gone.any():
         return filled

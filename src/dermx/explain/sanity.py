@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from dermx.errors import BundleError, InputError, MissingExtraError
+from dermx.errors import BundleError, InputError, needs
 from dermx.model.bundle import Bundle
 from dermx.model.quantize import dequantized
 
@@ -62,10 +62,8 @@ def forgotten(bundle: Bundle, share: float, seed: int) -> Iterator[Bundle]:
     """
     if not 0 <= share <= 1:
         raise InputError(f"share must be in [0, 1], got {share}")
-    try:
+    with needs("drawing a network's weights afresh", "train"):
         import onnx  # here: answering needs no onnx
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("drawing a network's weights afresh", "train") from error
     rng = np.random.default_rng(seed)
     model = dequantized(bundle.network.read_bytes())
     if any(node.op_type == "Scan" for node in model.graph.node):

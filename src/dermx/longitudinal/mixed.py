@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermx.errors import DermxError, InputError, MissingExtraError
+from dermx.errors import DermxError, InputError, needs
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -154,10 +154,8 @@ def _fit_one(
     groups: Int[np.ndarray, " n"],
     optimiser: str,
 ) -> Any:
-    try:
+    with needs("a mixed model of severities", "stats"):
         from statsmodels.regression.mixed_linear_model import MixedLM
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("a mixed model of severities", "stats") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they warn of is checked here: agreement, boundary
         try:

@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
 
-from dermx.errors import MissingExtraError
+from dermx.errors import needs
 from dermx.frame import framed, report_style
 from dermx.longitudinal.effects import Effect
 from dermx.longitudinal.patient import OwnChange
@@ -47,10 +47,8 @@ def write_study(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
+    with needs("drawing the study's figures", "stats"):
         from dermx.longitudinal import figures  # here: the tables need no matplotlib
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("drawing the study's figures", "stats") from error
     pictures = dict(figures.all_figures(study))
     files = {"patients.csv": patients_csv(study.patients)}
     if study.effects:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from dermx.errors import MissingExtraError
+from dermx.errors import needs
 from dermx.model.runtime import FEATURES, IN_TURN, INPUT, MAP
 
 if TYPE_CHECKING:
@@ -32,12 +32,10 @@ def large_maps_in_turn(network: bytes, side: int) -> bytes:
     Raises:
         MissingExtraError: The package onnx is not installed.
     """
-    try:
+    with needs("writing a network", "train"):
         import onnx
         from onnx import TensorProto, compose, helper, shape_inference
         from onnx.utils import Extractor
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("writing a network", "train") from error
     model = onnx.load_model_from_string(network)
     if any(node.op_type == "Scan" for node in model.graph.node) or not (cut := _cut(model, side)):
         return network

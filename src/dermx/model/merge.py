@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dermx.errors import BundleError, MissingExtraError
+from dermx.errors import BundleError, needs
 from dermx.model.bundle import Bundle
 from dermx.model.runtime import FEATURES, INPUT, MAP, Session
 
@@ -52,11 +52,9 @@ def merge(bundles: Sequence[Bundle], weights: Float[np.ndarray, " members"]) -> 
 
 
 def _side_by_side(bundles: Sequence[Bundle]) -> bytes:
-    try:
+    with needs("making one model of several", "train"):
         import onnx
         from onnx import TensorProto, compose, helper
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("making one model of several", "train") from error
     members = [
         compose.add_prefix(onnx.load_model(bundle.network), f"member{i}/")
         for i, bundle in enumerate(bundles)

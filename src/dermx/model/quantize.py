@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from dermx.errors import InputError, MissingExtraError
+from dermx.errors import InputError, needs
 from dermx.model.runtime import INPUT
 
 if TYPE_CHECKING:
@@ -50,12 +50,10 @@ def quantize(
     """
     if len(inputs) == 0:
         raise InputError("quantising needs pictures to measure activations on")
-    try:
+    with needs("quantising", "train"):
         import onnx
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("quantising", "train") from error
     with tempfile.TemporaryDirectory() as folder:
         given, plain, small = (str(Path(folder) / f"{i}.onnx") for i in range(3))
         Path(given).write_bytes(network)
@@ -137,10 +135,8 @@ def dequantized(network: bytes) -> Any:
     Raises:
         MissingExtraError: The package onnx is not installed.
     """
-    try:
+    with needs("reading a quantised network", "train"):
         import onnx
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("reading a quantised network", "train") from error
     model = onnx.load_model_from_string(network)
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes: list[Any] = []

@@ -13,7 +13,7 @@ from dermx.assess import Model
 from dermx.config import load_config
 from dermx.data.files import list_pictures, unique_names
 from dermx.diagnoses import BY_CODE
-from dermx.errors import BundleError, DataError, InputError, MissingExtraError, PictureError
+from dermx.errors import BundleError, DataError, InputError, PictureError, needs
 from dermx.explain.gradcam import class_maps, contrast_map, layer_maps
 from dermx.explain.overlay import LONGEST, Tile, contact_sheet, panel, save_png
 from dermx.model.bundle import INDEX, load_bundle
@@ -198,10 +198,8 @@ def _network(run: Path) -> Any:
     weights = run / "best.safetensors"
     if not weights.is_file() or not (run / "config.json").is_file():
         raise DataError(f"--layer needs a run with its weights; {run} has no best.safetensors")
-    try:
+    with needs("maps of inner layers", "train"):
         from dermx.train.network import build_network, load_weights
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("maps of inner layers", "train") from error
     config = load_config(run / "config.json")
     codes = json.loads((bundle_folder(run) / INDEX).read_text(encoding="utf-8"))["codes"]
     network = build_network(config.train.architecture, len(codes), pretrained=False)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dermx.errors import MissingExtraError
+from dermx.errors import needs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,12 +37,10 @@ def treatment_study(
         FitError: The model can't be fitted in a way that can be trusted.
         MissingExtraError: The extra `stats` is not installed.
     """
-    try:
+    with needs("effects of treatments", "stats"):
         import pandas  # noqa: F401
         import scipy  # noqa: F401
         import statsmodels  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("effects of treatments", "stats") from error
     from dermx.longitudinal.reading import read_visits
     from dermx.longitudinal.study import study_of
 
