@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -90,3 +91,29 @@ def test_a_loader_gives_uint8_pictures_and_leaves_the_global_generator_alone(
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (16, 32, 32, 3))
     assert labels.dtype == torch.int64
     assert torch.equal(torch.rand(3), expected)
+
+
+class ThreadCounts(TrainSet):
+    """Its items are how many threads OpenCV has where they are made."""
+
+    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor([cv2.getNumThreads()]), torch.tensor(0)
+
+
+def test_a_loader_s_processes_keep_to_one_core_each(
+    task: tuple[Pictures, Pictures], config: Config
+) -> None:
+    """OpenCV takes all cores for every picture, and every process would."""
+    train = task[0]
+    dataset = ThreadCounts(
+        train.cache, train.labels, config.augment, spec=config.preprocess, seed=0
+    )
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        batches = EpochBatches(train.labels, config.train)
+        threads, _ = next(iter(make_loader(dataset, batches, workers=2, pin_memory=False)))
+        assert set(threads.flatten().tolist()) == {1}
+        assert cv2.getNumThreads() == 4  # this process's are its own
+    finally:
+        cv2.setNumThreads(before)

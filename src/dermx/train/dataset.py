@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -112,4 +113,10 @@ def make_loader(
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own: opening a loader must not move dropout's draws
+        worker_init_fn=_work_alone,
     )
+
+
+def _work_alone(worker: int) -> None:
+    """Keep OpenCV from sharing a picture over all cores: the processes share the pictures."""
+    cv2.setNumThreads(0)  # no threads; 1 waits for those that this process did not inherit
