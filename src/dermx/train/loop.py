@@ -159,19 +159,15 @@ def fit(
     class_counts = np.bincount(train.labels, minlength=n_classes)
     drawn = epoch_counts(class_counts, settings, len(train.labels))
     class_loss = ClassLoss(settings, drawn).to(device)
-    # On the device as a whole: sending a batch its part would make the host wait for the GPU.
-    teacher = None
-    if train.guide.teacher is not None:
-        teacher = torch.from_numpy(train.guide.teacher).to(device)
     per_epoch = len(batches)
     for epoch in range(progress.epoch, settings.epochs):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout; epochs stand on their own
         batches.epoch = epoch
-        # What the loader brings, needed only to look a teacher's answers up.
-        order = torch.tensor(
-            [[d.picture for d in batch] for batch in batches] if teacher is not None else [],
-            device=device,
-        )
+        answers = None
+        if train.guide.teacher is not None:
+            order = [[draw.picture for draw in batch] for batch in batches]  # as the loader's
+            # Of the whole epoch: at each batch, the host would have to wait for the GPU to send it.
+            answers = torch.from_numpy(train.guide.teacher[order]).to(device)
         model.train()
         start_stage(
             network, head_only=epoch < settings.head_epochs, frozen_layers=settings.frozen_layers
@@ -187,7 +183,7 @@ def fit(
             labels = labels.to(device, non_blocking=True)  # (b,)
             inputs, own = mix(standardize(pixels), draw_mixture(settings, epoch, i))
             logits = model(inputs).float()  # (b, classes), made in the precision asked for
-            taught = None if teacher is None else teacher[order[i]]
+            taught = None if answers is None else answers[i]
             loss = class_loss(logits, labels, taught)
             if own < 1:
                 others = None if taught is None else partners(taught)
