@@ -20,20 +20,21 @@ def test_two_processes_share_each_batch_of_one_process(config: Config) -> None:
         assert not set(first) & set(second)
 
 
-def test_epochs_differ_and_each_can_be_made_again(config: Config) -> None:
-    batches = EpochBatches(np.arange(50) % 5, config.train)
-    zero = list(batches)
-    batches.epoch = 1
-    one = list(batches)
-    batches.epoch = 0
-    assert list(batches) == zero != one
+def test_epochs_differ_follow_each_other_and_each_can_be_made_again(config: Config) -> None:
+    batches = EpochBatches(np.arange(50) % 5, config.with_train(epochs=3).train)
+    zero, one, two = (batches.of(epoch) for epoch in range(3))
+    assert zero == batches.of(0) != one
     assert {draw.epoch for batch in one for draw in batch} == {1}
+    assert list(batches) == zero + one + two
+    batches.first = 1  # where a resumed run goes on
+    assert list(batches) == one + two
+    assert len(batches) == len(one + two)
 
 
 def test_an_incomplete_last_batch_is_left_out(config: Config) -> None:
     batches = EpochBatches(np.arange(50) % 5, config.train)
-    assert len(batches) == len(list(batches)) == 3  # 50 = 3 * 16 + 2
-    assert {len(batch) for batch in batches} == {16}
+    assert batches.per_epoch == len(batches.of(0)) == 3  # 50 = 3 * 16 + 2
+    assert {len(batch) for batch in batches.of(0)} == {16}
 
 
 def test_a_curriculum_begins_with_easy_pictures_and_ends_as_without_one(config: Config) -> None:
@@ -41,12 +42,11 @@ def test_a_curriculum_begins_with_easy_pictures_and_ends_as_without_one(config: 
     settings = config.with_train(curriculum_start=0.25, curriculum_epochs=3, oversample=1.0).train
     without = EpochBatches(labels, settings)
     batches = EpochBatches(labels, settings, difficulty=difficulty)
-    assert len(batches) == len(without) == len(list(batches))
-    first = np.array([draw.picture for batch in batches for draw in batch])
+    assert len(batches.of(0)) == len(without.of(0)) == 4
+    first = np.array([draw.picture for batch in batches.of(0) for draw in batch])
     assert first.min() >= 48  # the easiest quarter of each class
     assert np.bincount(labels[first]).tolist() == [16, 16, 16, 16]
-    batches.epoch = without.epoch = 3
-    assert list(batches) == list(without)
+    assert batches.of(3) == without.of(3)
 
 
 def test_an_item_depends_on_seed_epoch_and_position_only(
@@ -56,8 +56,7 @@ def test_an_item_depends_on_seed_epoch_and_position_only(
 
     def item(seed: int, draw: Draw) -> torch.Tensor:
         spec = PreprocessConfig(image_size=32)
-        made = TrainSet(train.cache, train.labels, AugmentConfig(), spec=spec, seed=seed)
-        return made[draw][0]
+        return TrainSet(train.cache, AugmentConfig(), spec=spec, seed=seed)[draw]
 
     first = item(0, Draw(2, 5, 7))
     assert torch.equal(first, item(0, Draw(2, 5, 7)))
@@ -70,9 +69,7 @@ def test_colour_constancy_comes_after_what_was_drawn(task: tuple[Pictures, Pictu
 
     def item(constancy: bool) -> np.ndarray:
         spec = PreprocessConfig(image_size=32, colour_constancy=constancy)
-        return TrainSet(train.cache, train.labels, cast, spec=spec, seed=0)[Draw(2, 5, 7)][
-            0
-        ].numpy()
+        return TrainSet(train.cache, cast, spec=spec, seed=0)[Draw(2, 5, 7)].numpy()
 
     np.testing.assert_array_equal(item(True), in_grey_light(item(False)))
     assert not np.array_equal(item(True), item(False))
@@ -82,22 +79,21 @@ def test_a_loader_gives_uint8_pictures_and_leaves_the_global_generator_alone(
     tmp_path: Path, config: Config, make_pictures: Callable[[Path, int, int, int], Pictures]
 ) -> None:
     train = make_pictures(tmp_path, 32, 40, 0)
-    dataset = TrainSet(train.cache, train.labels, config.augment, spec=config.preprocess, seed=0)
+    dataset = TrainSet(train.cache, config.augment, spec=config.preprocess, seed=0)
     batches = EpochBatches(train.labels, config.train)
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    pixels, labels = next(iter(make_loader(dataset, batches, workers=0, pin_memory=False)))
+    pixels = next(iter(make_loader(dataset, batches, workers=0, pin_memory=False)))
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (16, 32, 32, 3))
-    assert labels.dtype == torch.int64
     assert torch.equal(torch.rand(3), expected)
 
 
 class ThreadCounts(TrainSet):
     """Its items are how many threads OpenCV has where they are made."""
 
-    def __getitem__(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.tensor([cv2.getNumThreads()]), torch.tensor(0)
+    def __getitem__(self, draw: Draw) -> torch.Tensor:
+        return torch.tensor([cv2.getNumThreads()])
 
 
 def test_a_loader_s_processes_keep_to_one_core_each(
@@ -105,14 +101,12 @@ def test_a_loader_s_processes_keep_to_one_core_each(
 ) -> None:
     """OpenCV takes all cores for every picture, and every process would."""
     train = task[0]
-    dataset = ThreadCounts(
-        train.cache, train.labels, config.augment, spec=config.preprocess, seed=0
-    )
+    dataset = ThreadCounts(train.cache, config.augment, spec=config.preprocess, seed=0)
     before = cv2.getNumThreads()
     cv2.setNumThreads(4)
     try:
         batches = EpochBatches(train.labels, config.train)
-        threads, _ = next(iter(make_loader(dataset, batches, workers=2, pin_memory=False)))
+        threads = next(iter(make_loader(dataset, batches, workers=2, pin_memory=False)))
         assert set(threads.flatten().tolist()) == {1}
         assert cv2.getNumThreads() == 4  # this process's are its own
     finally:

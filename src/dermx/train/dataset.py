@@ -33,35 +33,32 @@ class Draw(NamedTuple):
     picture: int
 
 
-class TrainSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Cached pictures, changed as drawn; the key of an item is a `Draw`."""
+class TrainSet(Dataset[torch.Tensor]):
+    """Cached pictures, changed as drawn; the key of an item is a `Draw`.
+
+    An item has no label: whoever draws knows it, and all that a process hands over takes time.
+    """
 
     def __init__(
-        self,
-        cache: PixelCache,
-        labels: Int[np.ndarray, " n"],
-        augment: AugmentConfig,
-        *,
-        spec: PreprocessConfig,
-        seed: int,
+        self, cache: PixelCache, augment: AugmentConfig, *, spec: PreprocessConfig, seed: int
     ) -> None:
-        self.cache, self.labels, self.augment = cache, labels, augment
-        self.spec, self.seed = spec, seed
+        self.cache, self.augment, self.spec, self.seed = cache, augment, spec, seed
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.cache)
 
-    def __getitem__(self, draw: Draw) -> tuple[UInt8[torch.Tensor, "s s 3"], Int[torch.Tensor, ""]]:
+    def __getitem__(self, draw: Draw) -> UInt8[torch.Tensor, "s s 3"]:
         rng = np.random.default_rng([self.seed, 1, draw.epoch, draw.position])
         change = draw_change(self.augment, rng)
         changed = apply_change(self.cache[draw.picture], change, self.spec.image_size)
-        pixels = relit(changed, self.spec)
-        return torch.from_numpy(pixels), torch.tensor(self.labels[draw.picture])
+        return torch.from_numpy(relit(changed, self.spec))
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """The batches of one epoch; set `epoch` before each pass.
+    """The batches of all epochs from `first` on, one after the other.
 
+    One pass for all of them: a loader that was asked for each epoch anew would begin each with
+    nothing made, and training would wait for the first pictures.
     A batch is split evenly over the processes, so the global batch does not depend on their
     number. The last, incomplete batch is left out: its few pictures would weigh more.
     Where the pictures' difficulty is known, the first epochs draw from the easier ones only.
@@ -78,40 +75,47 @@ class EpochBatches(Sampler[list[Draw]]):
     ) -> None:
         self.difficulty = difficulty
         self.labels, self.config, self.rank, self.world = labels, config, rank, world
-        self.epoch = 0
+        self.first = 0
         counts = np.bincount(labels)
         total = config.samples_per_epoch or len(labels)
         self.targets = epoch_counts(counts, config, total)
         self.batch_size = min(config.batch_size, int(self.targets.sum()))
 
-    def __len__(self) -> int:
+    @property
+    def per_epoch(self) -> int:
+        """Batches of one epoch."""
         return int(self.targets.sum()) // self.batch_size
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        rng = np.random.default_rng([self.config.seed, 0, self.epoch])
+    def of(self, epoch: int) -> list[list[Draw]]:
+        """Draw one epoch: this process's share of each of its batches."""
+        rng = np.random.default_rng([self.config.seed, 0, epoch])
         if self.difficulty is None:
             order = draw_epoch(self.labels, self.targets, rng)
         else:
-            share = curriculum_share(self.epoch, self.config)
+            share = curriculum_share(epoch, self.config)
             known = easiest(self.labels, self.difficulty, share)
             order = known[draw_epoch(self.labels[known], self.targets, rng)]
-        draws = [Draw(self.epoch, position, int(i)) for position, i in enumerate(order)]
-        for batch in range(len(self)):
-            start = batch * self.batch_size
-            yield draws[start + self.rank : start + self.batch_size : self.world]
+        draws = [Draw(epoch, position, int(i)) for position, i in enumerate(order)]
+        starts = range(0, self.per_epoch * self.batch_size, self.batch_size)
+        return [draws[at + self.rank : at + self.batch_size : self.world] for at in starts]
+
+    def __len__(self) -> int:
+        return (self.config.epochs - self.first) * self.per_epoch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for epoch in range(self.first, self.config.epochs):
+            yield from self.of(epoch)
 
 
 def make_loader(
     dataset: TrainSet, batches: EpochBatches, *, workers: int, pin_memory: bool
-) -> DataLoader[tuple[UInt8[torch.Tensor, "b s s 3"], Int[torch.Tensor, " b"]]]:
+) -> DataLoader[UInt8[torch.Tensor, "b s s 3"]]:
     """Load batches as uint8, a quarter of the bytes that normalised pixels would take."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # its own: opening a loader must not move dropout's draws
         worker_init_fn=_work_alone,
     )

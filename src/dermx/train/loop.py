@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -133,13 +134,7 @@ def fit(
         world=world,
     )
     loader = make_loader(
-        TrainSet(
-            train.cache,
-            train.labels,
-            config.augment,
-            spec=config.preprocess,
-            seed=settings.seed,
-        ),
+        TrainSet(train.cache, config.augment, spec=config.preprocess, seed=settings.seed),
         batches,
         workers=loader_processes(settings.workers, device),
         pin_memory=device.type == "cuda",
@@ -159,14 +154,15 @@ def fit(
     class_counts = np.bincount(train.labels, minlength=n_classes)
     drawn = epoch_counts(class_counts, settings, len(train.labels))
     class_loss = ClassLoss(settings, drawn).to(device)
-    per_epoch = len(batches)
+    per_epoch, batches.first = batches.per_epoch, progress.epoch
+    stream = iter(loader)  # goes on while an epoch is validated and saved
     for epoch in range(progress.epoch, settings.epochs):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout; epochs stand on their own
-        batches.epoch = epoch
+        order = [[draw.picture for draw in batch] for batch in batches.of(epoch)]  # the loader's
+        # Of the whole epoch: at each batch, the host would have to wait for the GPU to send them.
+        labels: Int[Tensor, "steps b"] = torch.from_numpy(train.labels[order]).to(device)
         answers = None
         if train.guide.teacher is not None:
-            order = [[draw.picture for draw in batch] for batch in batches]  # as the loader's
-            # Of the whole epoch: at each batch, the host would have to wait for the GPU to send it.
             answers = torch.from_numpy(train.guide.teacher[order]).to(device)
         model.train()
         start_stage(
@@ -175,19 +171,19 @@ def fit(
         losses = torch.zeros(per_epoch, device=device)
         started = time.perf_counter()
         what = f"epoch {epoch + 1}/{settings.epochs}"
-        for i, (pixels, labels) in enumerate(track(loader, what, per_epoch, batches.batch_size)):
+        pictures = track(islice(stream, per_epoch), what, per_epoch, batches.batch_size)
+        for i, pixels in enumerate(pictures):
             rate = staged_rate(epoch * per_epoch + i, per_epoch=per_epoch, settings=settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("lr_scale", 1.0)
             pixels = pixels.to(device, non_blocking=True)  # (b, s, s, 3) uint8
-            labels = labels.to(device, non_blocking=True)  # (b,)
             inputs, own = mix(standardize(pixels), draw_mixture(settings, epoch, i))
             logits = model(inputs).float()  # (b, classes), made in the precision asked for
-            taught = None if answers is None else answers[i]
-            loss = class_loss(logits, labels, taught)
+            truth, taught = labels[i], None if answers is None else answers[i]
+            loss = class_loss(logits, truth, taught)
             if own < 1:
                 others = None if taught is None else partners(taught)
-                loss = own * loss + (1 - own) * class_loss(logits, partners(labels), others)
+                loss = own * loss + (1 - own) * class_loss(logits, partners(truth), others)
             optimizer.zero_grad(set_to_none=True)
             accelerator.backward(loss)
             if settings.clip_norm:
