@@ -124,6 +124,65 @@ def test_it_agrees_with_captum(network: torch.nn.Module, pixels: torch.Tensor, l
             np.testing.assert_allclose(lifted(ours), lifted(hires[i].detach().numpy()), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def channels_last() -> torch.nn.Module:
+    torch.manual_seed(0)
+    made = build_network("mambaout_femto", CLASSES, pretrained=False).eval()
+    torch.nn.init.normal_(made.get_classifier().weight)
+    return made
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_channels_last_network_is_mapped_over_its_cells_as_defined(
+    channels_last: torch.nn.Module, pixels: torch.Tensor, method: str
+) -> None:
+    maps = channels_last.forward_features(pixels).detach().requires_grad_()  # (2, 2, 3, 288)
+    spoken = 0
+    for wanted in range(CLASSES):
+        score = channels_last.forward_head(maps)[:, wanted].sum()
+        (gradient,) = torch.autograd.grad(score, maps)
+        weight = {
+            "gradcam": gradient.mean(dim=(1, 2), keepdim=True),
+            "hirescam": gradient,
+            "layercam": gradient.clamp(min=0),
+        }[method]
+        defined = (weight * maps).sum(dim=3).clamp(min=0).detach()
+        peaks = defined.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+        found = cam(channels_last, pixels, wanted, method=method)
+        assert found.shape == (2, 2, 3)
+        np.testing.assert_allclose(found, defined / peaks, atol=1e-5)
+        spoken += int((found.max(axis=(1, 2)) == 1).sum())
+    assert spoken >= CLASSES  # the comparison is not of zeros
+    assert left_behind(channels_last) == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_convolution_in_a_channels_last_network_has_its_channels_first(
+    pixels: torch.Tensor, method: str
+) -> None:
+    class Turned(torch.nn.Module):
+        output_fmt = "NHWC"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = torch.nn.Conv2d(3, 4, 3), torch.nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2))
+
+    turned = Turned()
+    found = cam(turned, pixels, 0, layer="conv", method=method)
+    assert found.any()
+    np.testing.assert_array_equal(found, cam(turned, pixels, 0, layer="last", method=method))
+
+
+def test_one_cell_of_many_channels_is_no_map(
+    channels_last: torch.nn.Module, pixels: torch.Tensor
+) -> None:
+    small = pixels[:, :, :32, :32]  # the last stage gives (1, 1, 288)
+    assert last_map(channels_last, small).startswith("stages.2")
+
+
 def test_a_layer_worked_by_hand() -> None:
     """Two channels of 1 x 2 cells; the class takes 3 of the first's left cell less the second's."""
 

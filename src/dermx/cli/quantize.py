@@ -13,7 +13,7 @@ def quantize(
         int, typer.Option(metavar="N", help="Batches that rounding is learnt on; 0: only rounded.")
     ] = 320,
 ) -> None:
-    """Make the model a quarter as large, and show what that costs on the validation part."""
+    """Make the model less than a third as large; show what that costs on the validation part."""
     from dermx.cli.progress import track
     from dermx.workflow.quantizing import quantize_run
 

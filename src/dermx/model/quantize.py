@@ -1,4 +1,4 @@
-"""How does a network become three times smaller and twice as fast? In 8-bit integers.
+"""How does a network become less than a third as large? In 8-bit integers.
 
 Static quantisation: every channel's weights get their own scale, every activation's range is taken
 from a sample of training pictures. Rounding moves the mean of what a channel says, the same way for

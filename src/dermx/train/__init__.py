@@ -1,1 +1,1 @@
-"""Cases to a trained model; the only part that knows torch."""
+"""Cases to a trained model; the only stage that knows torch."""

@@ -1,14 +1,17 @@
 """Where did a network look, whatever its layers? Grad-CAM and its kin by automatic differentiation.
 
-For any PyTorch network and any of its layers whose output is a feature map (b, c, h, w). The
-shipped kind, which ends in global average pooling and one linear layer, needs none of this for its
-last map: `dermx.explain.gradcam` has the same numbers in closed form and without PyTorch.
+For any PyTorch network and any of its layers whose output is a feature map, (b, c, h, w) or, in
+timm's channels-last networks such as Swin and MambaOut, (b, h, w, c). The shipped kind, which ends
+in global average pooling and one linear layer, needs none of this for its last map:
+`dermx.explain.gradcam` has the same numbers in closed form and without PyTorch.
 
 One forward hook, removed when the call ends, also by an error; derivatives are taken by that map
 only, so no parameter's `.grad` is written and nothing outlives the call.
 
 Limits: a layer early in the network shows edges more than reasons, and Grad-CAM's averaging of
-derivatives can mark places there that did not raise the logit (HiResCAM does not).
+derivatives can mark places there that did not raise the logit (HiResCAM does not). An output
+doesn't say which axis is which: in a channels-last network every layer but a `Conv2d` is taken to
+put channels last.
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ def last_map(network: nn.Module, pixels: Float[Tensor, "b 3 h w"]) -> str:
     """
     found: list[str] = []
     hooks = [
-        module.register_forward_hook(_note(found, name))
+        module.register_forward_hook(_note(found, name, _channel_axis(network, module)))
         for name, module in network.named_modules()
         if name
     ]
@@ -117,13 +120,16 @@ def _forward(
         near = [known for known in modules if known.startswith(name.partition(".")[0])][:5]
         raise InputError(f"no layer {name!r}; layers are {', '.join(near or list(modules)[1:6])} …")
     caught: list[Tensor] = []
+    channels = _channel_axis(network, modules[name])
 
     def catch(_: nn.Module, __: object, output: object) -> object:
         if not isinstance(output, Tensor) or output.ndim != 4:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"layer {name} gives {shape}, need a feature map (b, c, h, w)")
-        caught.append(output if output.requires_grad else output.requires_grad_())
-        return output.clone()  # a ReLU in place behind it must not change what was caught
+        turned = output.movedim(channels, 1)
+        caught.append(turned if turned.requires_grad else turned.requires_grad_())
+        # a copy, as a ReLU in place behind it must not change what was caught
+        return turned.movedim(1, channels).clone()
 
     with modules[name].register_forward_hook(catch):
         logits = network(pixels)
@@ -134,12 +140,17 @@ def _forward(
     return logits, caught[0]
 
 
-def _note(found: list[str], name: str):  # type: ignore[no-untyped-def]
+def _channel_axis(network: nn.Module, module: nn.Module) -> int:
+    last = getattr(network, "output_fmt", None) == "NHWC"  # timm's word for it
+    return 3 if last and not isinstance(module, nn.Conv2d) else 1
+
+
+def _note(found: list[str], name: str, channels: int):  # type: ignore[no-untyped-def]
     def note(_: nn.Module, __: object, output: object) -> None:
         if (
             isinstance(output, Tensor)
             and output.ndim == 4
-            and output.shape[2] * output.shape[3] > 1
+            and output.shape[1:].numel() > output.shape[channels]
         ):
             found.append(name)
 
