@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,19 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="a run's environment names torch")
 
+from dermx.assess import Model
 from dermx.cli.main import main
 from dermx.config import Config
-from dermx.data.phantom import draw_phantom, write_dataset
-from dermx.model.bundle import Bundle
+from dermx.data.ham10000 import lesion_mask
+from dermx.data.phantom import draw_phantom, write_dataset, write_examples
+from dermx.errors import DataError
+from dermx.model.bundle import Bundle, load_bundle
+from dermx.model.runtime import Session
+from dermx.predict import predict_cases
+from dermx.records import Case, Predictions
 from dermx.runs import read_parts, start_run
-from dermx.workflow.audit import one_per_lesion
+from dermx.workflow.audit import Work, one_per_lesion, outside_kinds
+from dermx.workflow.explaining import answered, extremes
 from dermx.workflow.training import load_cases
 
 pytestmark = pytest.mark.slow
@@ -71,7 +79,7 @@ def test_every_measurement_has_all_its_parts(run: Path, audited: dict) -> None:
     as_taken = audited["shortcuts"][0]
     assert as_taken["drop"]["accuracy"] == {"value": 0, "low": 0, "high": 0}
     kinds = {row["kind"]: row["pictures"] for row in audited["called_acne"]}
-    assert kinds["outside, red things"] == 3
+    assert kinds["outside/red things"] == 3
     assert kinds["acne, watermark covered"] == len(test) - len(dermoscopic)
     assert sum(row["cases"] for row in audited["subgroups"] if row["attribute"] == "sex") == len(
         dermoscopic
@@ -91,6 +99,28 @@ def test_another_seed_draws_another_sample_and_the_same_seed_the_same(run: Path)
     assert drawn[0] == drawn[1] != drawn[2]
     groups = [case.group for case in one_per_lesion(cases, 100, 0)]
     assert sorted(groups) == sorted({case.group for case in cases})
+
+
+def test_folders_of_one_name_are_one_kind_and_no_name_is_taken_for_acne(tmp_path: Path) -> None:
+    for name in ("a/acne/x/0.png", "b/acne/x/1.png", "b/acne/x/2.png", "a/acne/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    kinds = outside_kinds([tmp_path / "a/acne", tmp_path / "b/acne"])
+    assert {kind: len(paths) for kind, paths in kinds.items()} == {"acne/x": 3, "acne": 1}
+
+
+def test_a_damaged_picture_or_outline_does_not_end_an_audit(run: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    work = Work(Session(load_bundle(run / "bundle")), 0, None, said.append)
+    good = next(case for case in read_parts(run)["test"] if lesion_mask(case.path) is not None)
+    broken = replace(good, image="broken", path=tmp_path / "broken.jpg")
+    broken.path.write_bytes(good.path.read_bytes()[:200])
+    assert all(len(row) == 1 for row in work.examples([broken, good]).values())
+    assert len(said) == 1
+    assert said[0].startswith("broken: ")
+    with pytest.raises(DataError, match="none of 1 pictures can be read"):
+        work.sanity([broken])
+    assert np.isnan(work.sanity([good]).other_picture).all()  # there is no other
 
 
 def test_what_can_not_be_audited_is_one_sentence(
@@ -120,7 +150,7 @@ def test_explain_writes_a_panel_per_picture_and_a_contrast_is_another(
         assert str(tmp_path / name / "a.png") in capsys.readouterr().out
         with Image.open(tmp_path / name / "a.png") as image:
             drawn[name] = np.asarray(image)
-    assert (drawn["vasc"] != drawn["rather"]).any()
+    assert (drawn["vasc"][64:] != drawn["rather"][64:]).any()  # below the title: another map
     words = ["explain", str(run / "bundle"), str(picture), "--out", str(tmp_path / "bundle")]
     assert main([*words, "--method", "hirescam"]) == 0
     with Image.open(tmp_path / "bundle" / "a.png") as image:
@@ -132,6 +162,53 @@ def test_contact_sheets_show_each_class_that_there_is(run: Path) -> None:
     present = {case.diagnosis for case in read_parts(run)["test"]}
     sheets = {path.stem for path in (run / "explanations" / "test").glob("*.png")}
     assert sheets == present
+
+
+def test_sheets_are_sorted_by_what_is_answered_and_stated_on_them(tmp_path: Path) -> None:
+    """The mean of eight views and calibrated, where the model has trust parts."""
+    model = Model(load_bundle())
+    cases = [
+        Case(image=path.stem, path=path, diagnosis=None, lesion="", group="", source="folder")
+        for path in write_examples(tmp_path)
+    ]
+    known, _ = predict_cases(model.session, cases, views=model.views)
+    answers, confidence = answered(model, known)
+    for case, answer, sure in zip(cases, answers, confidence, strict=True):
+        shown = model.assess(case.path)
+        assert model.bundle.codes[answer] == shown.prediction
+        assert sure == pytest.approx(shown.confidence, abs=1e-5)
+
+
+def test_the_most_and_least_confident_of_a_class_right_and_wrong() -> None:
+    known = Predictions(
+        images=list("abcde"),
+        groups=["1", "1", "2", "3", "4"],
+        labels=np.array([0, 0, 0, 0, 1]),
+        logits=np.zeros((5, 8), np.float32),
+        features=np.zeros((5, 1), np.float32),
+    )
+    found = extremes(known, np.array([0, 0, 0, 2, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.5]), 0)
+    assert found == {
+        "Right, most confident": [0, 2],  # one of a lesion
+        "Right, least confident": [2, 1],
+        "Wrong, most confident": [3],
+        "Wrong, least confident": [3],
+    }
+
+
+def test_a_picture_that_is_answered_the_class_it_is_compared_with_is_left_out(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run.parent / "outside"
+    assert main(["predict", str(folder), "--model", str(run / "bundle"), "--json"]) == 0
+    (answer,) = {row["prediction"] for row in json.loads(capsys.readouterr().out)}
+    for method in ("gradcam", "layercam"):
+        words = ["explain", str(run), str(folder), "--out", str(tmp_path), "--method", method]
+        assert main([*words, "--against", answer]) == 0
+        assert f"the answer is {answer} itself" in capsys.readouterr().err
+        assert main([*words, "--class", answer, "--against", answer]) == 2
+        assert "name two classes" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_what_can_not_be_explained_is_one_sentence(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dermx.errors import InputError
+from dermx.explain.faithfulness import centred_gaussian
 from dermx.explain.localisation import Localised, localise, summarise
 from dermx.records import View
 
@@ -26,6 +27,14 @@ def test_an_even_map_has_the_lesions_share() -> None:
     found = localise(np.ones((7, 7), np.float32), View(left=0.125, width=0.75), lesion)
     assert found.energy == pytest.approx(found.area)
     assert found.area == pytest.approx(lesion[:, 5:35].mean())
+
+
+@pytest.mark.parametrize("cells", [7, 8, 9, 10])
+def test_the_highest_point_of_a_spot_in_the_middle_is_the_middle(cells: int) -> None:
+    """Also where four cells share it, as in maps of an even side."""
+    lesion = np.zeros((450, 450), bool)
+    lesion[223:228, 223:228] = True
+    assert localise(centred_gaussian((cells, cells)), View(), lesion).hit == 1
 
 
 def test_only_what_was_seen_counts() -> None:

@@ -179,6 +179,27 @@ def test_a_panel_shows_the_map_it_is_handed(picture: np.ndarray, assessment: Ass
         panel(picture, assessment, "mel", cells=other, against="flu")
 
 
+def test_a_contrast_s_title_names_both_classes_whole(assessment: Assessment) -> None:
+    small = np.zeros((300, 40, 3), np.uint8)
+    other = np.ones((3, 3), np.float32)
+    plain = panel(small, assessment, "akiec", cells=other)
+    contrast = panel(small, assessment, "akiec", cells=other, against="nv")
+    assert contrast.shape[1] > plain.shape[1]  # made as wide as the title
+    title = contrast[:38]
+    assert (title[:, -20:] == 255).all()  # with a margin behind it
+    assert (title[:, -60:-24] != 255).any()
+
+
+def test_a_contact_sheet_shows_what_a_model_saw_that_cuts_to_the_lesion() -> None:
+    pixels = np.full((300, 600, 3), 230, np.uint8)
+    pixels[90:210, 10:130] = 60  # a lesion at the left, all that was seen
+    seen_part = View(left=10 / 600, top=0.3, width=0.2, height=0.4)
+    tile = Tile(pixels, np.ones((2, 2), np.float32), seen_part, "lesion")
+    sheet = contact_sheet("one", [("all", [tile])])
+    assert (sheet == 60).all(axis=2).sum() == pytest.approx(150 * 150, rel=0.02)
+    assert (sheet == 230).all(axis=2).sum() < 20  # of the letters' edges; no skin
+
+
 def test_a_contact_sheet_shows_every_picture_beside_its_map() -> None:
     def tile(shade: int) -> Tile:
         pixels = np.full((150, 200, 3), shade, np.uint8)

@@ -71,11 +71,19 @@ def test_lesion_and_background_share_the_picture_between_them(drawn: Phantom) ->
 
 
 def test_the_border_is_a_tenth_on_every_side(drawn: Phantom) -> None:
-    painted = only_border(drawn.picture, drawn.lesion)
+    painted = only_border(drawn.picture, np.zeros_like(drawn.lesion))
     left = (painted != NOTHING).any(axis=2)
     assert left.mean() == pytest.approx(1 - 0.8**2, abs=0.02)
     np.testing.assert_array_equal(painted[:22], drawn.picture[:22])
     assert (painted[22:-22, 22:-22] == NOTHING).all()
+
+
+def test_of_a_lesion_that_reaches_into_the_border_nothing_is_left_there(drawn: Phantom) -> None:
+    lesion = np.roll(drawn.lesion, -80, axis=0)
+    assert lesion[:22].any()
+    painted = only_border(drawn.picture, lesion)
+    assert (painted[lesion] == NOTHING).all()
+    assert (painted[-22:] != NOTHING).any()
 
 
 def test_the_shape_has_two_colours_alike_for_all(drawn: Phantom) -> None:

@@ -31,7 +31,8 @@ Located = Mapping[str, Sequence[tuple[str, str, Localised]]]  # map -> diagnosis
 
 OURS: Final = "Grad-CAM"
 MIDDLE: Final = "centred Gaussian"
-BALANCED: Final = "balanced_accuracy_dermoscopic"
+BALANCED, MELANOMA = "balanced_accuracy_dermoscopic", "recall_mel"
+NAMES: Final = {BALANCED: "balanced accuracy", MELANOMA: "melanoma recall"}
 GUESSING: Final = 1 / 7  # balanced accuracy of seven classes
 WANTED_RATIO: Final = 1.5  # of the map's share on the lesion to the lesion's share of the picture
 MEASURES: Final[dict[str, tuple[str, Callable[[Faithful], float], int]]] = {
@@ -228,28 +229,38 @@ def as_dict(audit: Audit) -> dict[str, Any]:
 
 def _leant_on(rows: Sequence[Shortcut]) -> list[str]:
     """What is left without the lesion, without the background, and what disturbs."""
-    by_name = {row.change: row for row in rows}
-    said = []
-    for change in ("lesion painted out", "lesion's box painted out", "only the border left"):
-        if change in by_name:
-            value, low, high = by_name[change].figures[BALANCED]
-            above = "above" if low > GUESSING else "not above"
-            said.append(
-                f"With {change}, balanced accuracy is {value:.3f} ({low:.3f} to {high:.3f}), "
-                f"{above} that of guessing, {GUESSING:.3f}."
-            )
-    for change in ("background painted out", "only the lesion's shape left"):
-        if change in by_name:
-            value, low, high = by_name[change].figures[BALANCED]
-            said.append(f"With {change}, it is {value:.3f} ({low:.3f} to {high:.3f}).")
+    painted = [_what_is_left(row) for row in rows if row.change in PAINTED]
     drawn = [row for row in rows if row.change not in PAINTED and row.change != AS_TAKEN]
-    for verb, hurt in (("Balanced accuracy falls by", True), ("No clear fall by", False)):
-        chosen = [row for row in drawn if (row.drops[BALANCED][1] > 0) == hurt]
-        chosen.sort(key=lambda row: -row.drops[BALANCED][0])
+    return painted + _falls(drawn, BALANCED) + _falls(drawn, MELANOMA)
+
+
+def _what_is_left(row: Shortcut) -> str:
+    article = "" if row.change.startswith("only") else "the "
+    value, low, high = row.figures[BALANCED]
+    said = f"With {article}{row.change}, balanced accuracy is {value:.3f} ({low:.3f} to {high:.3f})"
+    if row.change != "background painted out":
+        above = "above" if low > GUESSING else "not above"
+        said += f", {above} that of guessing, {GUESSING:.3f}"
+    value, low, high = row.figures[MELANOMA]
+    if math.isnan(value):  # no melanoma among the cases
+        return f"{said}."
+    return f"{said}; melanoma recall is {value:.3f} ({low:.3f} to {high:.3f})."
+
+
+def _falls(rows: Sequence[Shortcut], figure: str) -> list[str]:
+    """Which changes lower a figure beyond chance, the largest fall first, and which don't."""
+    name, said = NAMES[figure], []
+    known = [row for row in rows if not math.isnan(row.drops[figure][0])]
+    known.sort(key=lambda row: -row.drops[figure][0])
+    for verb, hurt in (
+        (f"{name.capitalize()} falls by", True),
+        (f"No clear fall of {name} by", False),
+    ):
         listed = [
-            f"{row.change} ({row.drops[BALANCED][0]:.3f}, {row.drops[BALANCED][1]:.3f} to "
-            f"{row.drops[BALANCED][2]:.3f})"
-            for row in chosen
+            f"{row.change} ({value:.3f}, {low:.3f} to {high:.3f})"
+            for row in known
+            for value, low, high in [row.drops[figure]]
+            if (low > 0) == hurt
         ]
         if listed:
             said.append(f"{verb}: {'; '.join(listed)}.")

@@ -23,7 +23,7 @@ from dermx.evaluate.intervals import draw_groups, mean_interval, percentile_inte
 from dermx.records import View
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float32
+    from jaxtyping import Bool, Float32, Float64
 
 Mask: TypeAlias = "Bool[np.ndarray, 'height width']"
 Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
@@ -61,10 +61,17 @@ def localise(cells: Float32[np.ndarray, "h w"], view: View, lesion: Mask) -> Loc
     heat = np.where(seen, view.paste(cells, size), 0).astype(np.float64)
     total = heat.sum()
     return Localised(
-        hit=float(lesion.flat[int(heat.argmax())]) if total > 0 else 0.0,
+        hit=float(lesion[_peak(heat)]) if total > 0 else 0.0,
         energy=float(heat[lesion].sum() / total) if total > 0 else float("nan"),
         area=float(lesion[seen].mean()),
     )
+
+
+def _peak(heat: Float64[np.ndarray, "h w"]) -> tuple[int, int]:
+    """Row and column of the highest point; of a plateau, its point nearest to the middle of it."""
+    points = np.argwhere(heat >= heat.max() * (1 - 1e-6))
+    row, column = points[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    return int(row), int(column)
 
 
 class Summary(NamedTuple):

@@ -128,7 +128,9 @@ def panel(
     mapped = overlay(shown, assessment.view.paste(class_map, size), inside)
 
     top, label = 64, 64  # pixels: above the pictures, right of the bar
-    across = max(4 * MARGIN + 2 * width + BAR + label, NARROWEST)
+    title = _title(assessment, code, against)
+    wanted = 2 * MARGIN + round(_font(20).getlength(title))
+    across = max(4 * MARGIN + 2 * width + BAR + label, NARROWEST, wanted)
     canvas = Image.new("RGB", (across, top + height + 2 * MARGIN), PAPER)
     left, right = MARGIN, 2 * MARGIN + width
     bar = right + width + MARGIN
@@ -136,13 +138,9 @@ def panel(
     canvas.paste(Image.fromarray(mapped), (right, top))
     canvas.paste(Image.fromarray(_bar(height)), (bar, top))
     draw = ImageDraw.Draw(canvas)
-    title = f"{BY_CODE[code].name}, {assessment.probabilities[code]:.0%}"
     draw.text((left, 16), title, INK, _font(20))
     draw.text((left, 42), _shorten(Path(assessment.image).name, width, draw), FAINT, _font(13))
-    rather = f" rather than {BY_CODE[against].name}" if against else ""
-    caption = (
-        f"what speaks for {BY_CODE[code].name}{rather}" if class_map.any() else _NOTHING + rather
-    )
+    caption = f"what speaks for {BY_CODE[code].name}" if class_map.any() else _NOTHING
     draw.text((right, 42), _shorten(caption, width, draw), FAINT, _font(13))
     draw.text((bar + BAR + 6, top), "most", INK, _font(13), anchor="lt")
     draw.text((bar + BAR + 6, top + height - 1), "none", INK, _font(13), anchor="lb")
@@ -150,6 +148,11 @@ def panel(
     foot = f"Line: strongest fifth of the area seen. {grey}Not a medical device."
     draw.text((left, top + height + MARGIN), foot, FAINT, _font(12), anchor="lm")
     return np.asarray(canvas)
+
+
+def _title(assessment: Assessment, code: str, against: str | None) -> str:
+    named = (f"{BY_CODE[k].name}, {assessment.probabilities[k]:.0%}" for k in (code, against) if k)
+    return " rather than ".join(named)
 
 
 def save_overlay(
@@ -210,7 +213,14 @@ def _thumbs(tile: Tile) -> Pixels:
     height, width = tile.pixels.shape[:2]
     heat = tile.view.paste(tile.cells, (height, width))
     mapped = overlay(tile.pixels, heat, seen(tile.view, (height, width)))
-    return np.hstack([square(one, THUMB)[0] for one in (tile.pixels, mapped)])
+    view = tile.view
+    side = round(max(view.width * width, view.height * height))
+    down, across = min(side, height), min(side, width)
+    top = round((view.top + view.height / 2) * height - down / 2)
+    left = round((view.left + view.width / 2) * width - across / 2)
+    top, left = min(max(top, 0), height - down), min(max(left, 0), width - across)
+    cut = np.s_[top : top + down, left : left + across]
+    return np.hstack([square(one[cut], THUMB)[0] for one in (tile.pixels, mapped)])
 
 
 _NOTHING: Final = "nothing in the picture speaks for it"

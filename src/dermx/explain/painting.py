@@ -58,10 +58,13 @@ def without_background(picture: Pixels, lesion: Mask) -> Pixels:
     return np.where(_grown(lesion)[..., None], picture, NOTHING)
 
 
-def only_border(picture: Pixels, _: Mask) -> Pixels:
-    """Leave the picture's outermost tenth on every side on a plain colour."""
+def only_border(picture: Pixels, lesion: Mask) -> Pixels:
+    """Leave the picture's outermost tenth on every side on a plain colour, less the lesion.
+
+    Half of the lesions reach into it: with them left there, answers would come from the lesion.
+    """
     rim = round(BORDER * min(picture.shape[:2]))
-    left = picture.copy()
+    left = np.where(_grown(lesion)[..., None], NOTHING, picture)
     left[rim:-rim, rim:-rim] = NOTHING
     return left
 

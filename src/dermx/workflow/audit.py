@@ -56,7 +56,7 @@ Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
 Mask: TypeAlias = "Bool[np.ndarray, 'h w']"
 
 SAMPLE: Final = 40  # lesions of each class, for the curves; a pass of the network each 60 times
-SANITY_PICTURES, SANITY_DRAWS = 40, 6
+SANITY_LESIONS, SANITY_DRAWS = 5, 6  # lesions of each class, and draws of all weights
 COLOUR_PICTURES: Final = 200  # that colours are matched to
 MATCHED: Final = "colours of the acne photographs"
 EXAMPLES: Final = 4  # pictures shown under every change
@@ -94,30 +94,34 @@ def audit_run(
     if sample < 1:
         raise InputError(f"--sample must be at least 1 lesion per class, got {sample}")
     _require_packages()
-    kinds = _outside_kinds(outside)
-    cases = [case for case in read_parts(run)[on] if case.diagnosis is not None]
+    kinds = outside_kinds(outside)
+    parts = read_parts(run)
+    cases = [case for case in parts[on] if case.diagnosis is not None]
     if not cases:
         raise DataError(f"{run} has no {on} pictures with a diagnosis")
     bundle = load_bundle(run / "bundle")
-    work = _Work(Session(bundle), seed, track, say)
+    work = Work(Session(bundle), seed, track, say)
     dermoscopic = [case for case in cases if case.diagnosis in DERMOSCOPIC]
     photographs = [case for case in cases if case.diagnosis == "acne"]
+    acne_folders = {
+        case.path.parent for part in parts.values() for case in part if case.diagnosis == "acne"
+    }
     chosen = one_per_lesion(cases, sample, seed)
     outlined = [case for case in dermoscopic if lesion_mask(case.path) is not None]
     located = work.localisation(outlined) if outlined else {}
     shortcuts, as_taken, acne = work.shortcuts(dermoscopic, photographs)
-    acne += work.others(photographs, kinds)
+    acne += work.others(sorted(acne_folders) if photographs else [], kinds)
     audit = Audit(
         title=f"Audit of {run.name}, {on} part",
         facts=read_facts(run),
         seed=seed,
         curves=work.curves(chosen),
         located=located,
-        sanity=work.sanity(chosen),
+        sanity=work.sanity(one_per_lesion(cases, SANITY_LESIONS, seed)),
         shortcuts=shortcuts,
         acne=acne,
         subgroups=by_subgroup(as_taken, dermoscopic) if as_taken is not None else [],
-        examples=work.examples(outlined[:: max(1, len(outlined) // EXAMPLES)][:EXAMPLES]),
+        examples=work.examples(spread(outlined, EXAMPLES)),
     )
     return write_audit(run / "audit" / on, audit)
 
@@ -136,8 +140,18 @@ def one_per_lesion(cases: Sequence[Case], per_class: int, seed: int) -> list[Cas
     return chosen
 
 
+def spread(cases: Sequence[Case], wanted: int) -> list[Case]:
+    """Pick so many cases at even steps from the first to the last; all where there are fewer.
+
+    >>> [int(i) for i in spread(range(9), 3)]
+    [0, 4, 8]
+    """
+    steps = np.linspace(0, max(len(cases) - 1, 0), min(wanted, len(cases)))
+    return [cases[i] for i in np.rint(steps).astype(int)]
+
+
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What every measurement needs: an open network, a seed, and where to tell of progress."""
 
     session: Session
@@ -147,12 +161,15 @@ class _Work:
 
     @property
     def bundle(self) -> Bundle:
+        """The model."""
         return self.session.bundle
 
     def probabilities(self, pixels: UInt8[np.ndarray, "n s s 3"]) -> np.ndarray:
+        """Answer model inputs from one view each."""
         return softmax(self.session.logits(self.session.features(pixels)))
 
     def read(self, cases: Sequence[Case], what: str) -> Iterator[tuple[Case, Prepared]]:
+        """Read one picture after the other; what can't be read is told and left out."""
         progress = counted(self.track, what, len(cases))
         for case in cases:
             try:
@@ -193,7 +210,11 @@ class _Work:
         rng = np.random.default_rng([self.seed, 2])
         found: dict[str, list[tuple[str, str, Localised]]] = {}
         for case, prepared in self.read(cases, "comparing maps with outlines"):
-            mask = read_mask(case, prepared.size)
+            try:
+                mask = read_mask(case, prepared.size)
+            except PictureError as error:
+                self.say(f"{case.image}: its outline: {error}")
+                continue
             ours, _ = self.shown_map(prepared)
             for name, cells in {"Grad-CAM": ours, **_rivals(ours.shape, rng)}.items():
                 row = (str(case.diagnosis), case.group, localise(cells, prepared.view, mask))
@@ -202,8 +223,9 @@ class _Work:
 
     def sanity(self, cases: Sequence[Case]) -> Sanity:
         """Rank correlation of maps before and after weights are drawn afresh, stage by stage."""
-        cases = cases[:: max(1, len(cases) // SANITY_PICTURES)][:SANITY_PICTURES]
         ready = [(case.group, item.pixels) for case, item in self.read(cases, "sanity check")]
+        if not ready:
+            raise DataError(f"none of {len(cases)} pictures can be read")
         pixels = np.stack([pixels for _, pixels in ready])
         cells, features = self.session.run_evidence(pixels)
         targets = self.session.logits(features).argmax(axis=1)
@@ -211,7 +233,7 @@ class _Work:
             odds_maps(one[None], self.bundle.bias)[k] for one, k in zip(cells, targets, strict=True)
         ]
         of_others = [
-            rank_correlation(one, other)
+            rank_correlation(one, other) if len(before) > 1 else float("nan")
             for one, other in zip(before, np.roll(before, 1, 0), strict=True)
         ]
         stages = []
@@ -271,8 +293,8 @@ class _Work:
 
     def look(self, cases: Sequence[Case]) -> ColourStatistics | None:
         """Mean colours of some pictures, as the model sees them."""
-        some = cases[:: max(1, len(cases) // COLOUR_PICTURES)][:COLOUR_PICTURES]
-        found = [colour_statistics(item.pixels) for _, item in self.read(some, "reading colours")]
+        some = self.read(spread(cases, COLOUR_PICTURES), "reading colours")
+        found = [colour_statistics(item.pixels) for _, item in some]
         return np.mean(found, axis=0) if found else None
 
     def changed(
@@ -330,16 +352,18 @@ class _Work:
                 made.append(colour_matched(pixels, look))
         return tuple(made)
 
-    def others(self, photographs: Sequence[Case], kinds: dict[str, list[Path]]) -> list[Called]:
+    def others(self, dermnet: Sequence[Path], kinds: dict[str, list[Path]]) -> list[Called]:
         """Share called acne of what is not acne: DermNet's other photographs, and folders."""
-        named: dict[str, list[Path]] = {}
-        if photographs:
-            for path, disease in read_dermnet_others(photographs[0].path.parent):
-                named.setdefault(f"DermNet, {disease}", []).append(path)
+        cases: dict[str, list[Case]] = {}
+        for folder in dermnet:
+            for path, disease in read_dermnet_others(folder):
+                case = _unlabelled(path, patient(path.stem))
+                cases.setdefault(f"DermNet, {disease}", []).append(case)
+        for kind, paths in kinds.items():
+            cases[kind] = [_unlabelled(path, str(path)) for path in paths]
         rows = []
-        for kind, paths in {**named, **kinds}.items():
-            cases = [_unlabelled(path, by_name=kind.startswith("DermNet")) for path in paths]
-            ready = list(self.read(cases, f"answering {kind}"))
+        for kind, of_kind in cases.items():
+            ready = list(self.read(of_kind, f"answering {kind}"))
             if ready:
                 pixels = np.stack([item.pixels for _, item in ready])
                 hits = self.probabilities(pixels).argmax(axis=1) == self.acne
@@ -348,16 +372,23 @@ class _Work:
 
     @property
     def acne(self) -> int:
+        """Index of the class; -1 where the model has no such class."""
         return self.bundle.codes.index("acne") if "acne" in self.bundle.codes else -1
 
     def share_acne(self, kind: str, predictions: Predictions) -> Called:
+        """Share of some pictures that is called acne."""
         hits = predictions.logits.argmax(axis=1) == self.acne
         return called(kind, hits, predictions.groups)
 
     def examples(self, cases: Sequence[Case]) -> dict[str, list[Pixels]]:
         """A few pictures under every change, as the model gets them."""
         names = [AS_TAKEN, *PAINTED, *ADDED]
-        rows = [self.variants(case, names, None) for case in cases]
+        rows = []
+        for case in cases:
+            try:
+                rows.append(self.variants(case, names, None))
+            except PictureError as error:
+                self.say(f"{case.image}: {error}")
         return {name: [row[i] for row in rows] for i, name in enumerate(names)} if rows else {}
 
 
@@ -379,9 +410,7 @@ def in_view(mask: Mask, view: View, side: int) -> Mask:
     return np.asarray(resize(part, (side, side))[..., 0] > 127)
 
 
-def _unlabelled(path: Path, *, by_name: bool) -> Case:
-    """A photograph of something else; DermNet's names tell the patient, as far as any do."""
-    group = patient(path.stem) if by_name else str(path)
+def _unlabelled(path: Path, group: str) -> Case:
     return Case(
         image=path.stem, path=path, diagnosis=None, lesion=group, group=group, source="folder"
     )
@@ -391,17 +420,19 @@ def _rivals(side: tuple[int, int], rng: np.random.Generator) -> dict[str, np.nda
     return {"centred Gaussian": centred_gaussian(side), "random": random_map(side, rng)}
 
 
-def _outside_kinds(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """Pictures by kind: a folder's subfolders where it has some, else the folder itself."""
+def outside_kinds(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Pictures by kind: each of a folder's subfolders is one, and what lies beside them another.
+
+    Named with a stroke, as no kind of this audit is, so that a folder `acne` isn't taken for one.
+    """
     kinds: dict[str, list[Path]] = {}
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"--outside {folder} is not a folder")
-        inner = sorted(path for path in folder.iterdir() if path.is_dir())
-        for one in inner or [folder]:
-            if pictures := pictures_in(one):
-                name = one.name.replace("_", " ")
-                kinds[f"{folder.name}, {name}" if inner else name] = pictures
+        for path in pictures_in(folder):
+            inner = path.relative_to(folder).parts[:-1]
+            kind = "/".join((folder.name, *inner[:1])).replace("_", " ")
+            kinds.setdefault(kind, []).append(path)
     if folders and not kinds:
         raise DataError(f"no picture in {', '.join(map(str, folders))}")
     return kinds

@@ -21,10 +21,11 @@ from dermx.predict import Prepared, read_prepared
 from dermx.preprocess.reading import read_picture
 from dermx.records import Case, Predictions
 from dermx.runs import read_parts
-from dermx.workflow.evaluation import Part, Say, counted, predictions_of
+from dermx.trust.verdict import judge
+from dermx.workflow.evaluation import Part, Say, counted, predicted
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32, UInt8
+    from jaxtyping import Float, Float32, Int, UInt8
 
     from dermx.train.loop import Track
 
@@ -69,6 +70,8 @@ def explain_pictures(
     for named in (code, against):
         if named is not None and named not in codes:
             raise InputError(f"no class {named!r}; the classes are {', '.join(codes)}")
+    if code is not None and code == against:
+        raise InputError(f"--class and --against both name {code}; name two classes")
     pictures = list_pictures(paths)
     if out.resolve() in {path.resolve().parent for path in pictures}:
         raise InputError(f"--out {out} holds the pictures; name another folder")
@@ -83,6 +86,9 @@ def explain_pictures(
             say(f"unreadable: {error}")
             continue
         wanted = answer.prediction if code is None else code
+        if wanted == against:
+            say(f"{path}: the answer is {wanted} itself; name another class with --class")
+            continue
         pair = (codes.index(wanted), None if against is None else codes.index(against))
         if network is None:
             cells = _closed_form(opened, prepared, *pair, method)
@@ -118,9 +124,12 @@ def contact_sheets(
     if not cases:
         raise DataError(f"{run} has no {on} pictures with a diagnosis")
     table = list(read_parts(run)[on])
-    predictions = predictions_of(run, table, run / "evaluation" / on, track, say)
-    predictions = predictions.select(np.array(predictions.labels) >= 0)
     opened = Model(load_bundle(bundle_folder(run)))
+    file = "predictions.npz" if opened.views == 1 else "views.npz"  # as `dermx evaluate` has them
+    path = run / "evaluation" / on / file
+    predictions = predicted(opened.bundle, table, path, track, say, opened.views)
+    predictions = predictions.select(np.array(predictions.labels) >= 0)
+    answers, confidence = answered(opened, predictions)
     folder = run / "explanations" / on if out is None else out
     written = []
     present = [i for i in range(len(opened.bundle.codes)) if (predictions.labels == i).any()]
@@ -129,7 +138,7 @@ def contact_sheets(
         code = opened.bundle.codes[label]
         rows = [
             (heading, [_tile(opened, cases[predictions.images[i]]) for i in chosen])
-            for heading, chosen in extremes(predictions, label).items()
+            for heading, chosen in extremes(predictions, answers, confidence, label).items()
         ]
         count = int((predictions.labels == label).sum())
         sheet = contact_sheet(f"{BY_CODE[code].name}: {count} {on} pictures", rows)
@@ -139,12 +148,27 @@ def contact_sheets(
     return written
 
 
-def extremes(predictions: Predictions, label: int, shown: int = SHOWN) -> dict[str, list[int]]:
+def answered(
+    model: Model, known: Predictions
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Answers and confidences as `Model.assess` gives them, from features over as many views."""
+    if model.trust is None:
+        return known.logits.argmax(axis=1), known.probs.max(axis=1)
+    judged = judge(model.trust, known.features, model.bundle.weight, model.bundle.bias)
+    return judged.answers, judged.confidence
+
+
+def extremes(
+    predictions: Predictions,
+    answers: Int[np.ndarray, " n"],
+    confidence: Float[np.ndarray, " n"],
+    label: int,
+    shown: int = SHOWN,
+) -> dict[str, list[int]]:
     """Indices of one class's most and least confident cases, right and wrong, one per lesion."""
-    confidence, answered = predictions.probs.max(axis=1), predictions.logits.argmax(axis=1)
     found: dict[str, list[int]] = {}
     for right in (True, False):
-        of_class = (predictions.labels == label) & ((answered == label) == right)
+        of_class = (predictions.labels == label) & ((answers == label) == right)
         by_confidence = sorted(np.flatnonzero(of_class), key=lambda i: -confidence[i])
         for most in (True, False):
             seen: dict[str, int] = {}
