@@ -183,6 +183,36 @@ def test_a_file_has_the_mode_that_open_would_give(tmp_path: Path) -> None:
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
 
 
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "real" / "numbers.txt")
+    for text in (b"first", b"second"):  # without and with an old file
+        with write_whole(link) as file:
+            file.write(text)
+        assert link.is_symlink()
+        assert (tmp_path / "real" / "numbers.txt").read_bytes() == text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with write_whole(pipe) as file:
+        file.write(b"1 2 3")
+    assert os.read(reader, 9) == b"1 2 3"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_name_may_be_as_long_as_the_file_system_lets_it(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".txt")
+    with write_whole(path) as file:
+        file.write(b"1")
+    assert path.read_bytes() == b"1"
+
+
 def test_a_predictions_file_is_an_ordinary_zip_of_arrays(tmp_path: Path) -> None:
     made().save(tmp_path / "test.npz")
     names = zipfile.ZipFile(tmp_path / "test.npz").namelist()

@@ -244,7 +244,8 @@ class write_whole:  # noqa: N801 - used like `open`
     """Open a file for writing that appears under its name only when it is complete.
 
     The bytes go to a temporary file in the same folder, renamed at the end; after an error the
-    old file, if there was one, is untouched.
+    old file, if there was one, is untouched. A link stays one: what it points to is written.
+    A device or a pipe can't be replaced, so it is written to as the bytes come.
 
     >>> with write_whole(Path("numbers.txt")) as file:  # doctest: +SKIP
     ...     file.write(b"1 2 3")
@@ -254,18 +255,25 @@ class write_whole:  # noqa: N801 - used like `open`
         self.path = Path(path)
 
     def __enter__(self) -> IO[bytes]:
+        self.temporary: Path | None = None
+        if self.path.exists() and not self.path.is_file():
+            self.file: IO[bytes] = self.path.open("wb")
+            return self.file
+        self.path = self.path.resolve()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".dermx-")
         self.temporary = Path(name)
         self.file = os.fdopen(handle, "wb")
         return self.file
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self.file.close()
-        if kind is None:
-            umask = os.umask(0)
-            os.umask(umask)
-            self.temporary.chmod(0o666 & ~umask)  # mkstemp's own mode lets nobody else read
-            self.temporary.replace(self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)
+        try:
+            self.file.close()
+            if kind is None and self.temporary:
+                umask = os.umask(0)
+                os.umask(umask)
+                self.temporary.chmod(0o666 & ~umask)  # mkstemp's own mode lets nobody else read
+                self.temporary.replace(self.path)
+        finally:  # also where the last bytes had no room
+            if self.temporary:
+                self.temporary.unlink(missing_ok=True)

@@ -130,7 +130,8 @@ def write_isic_csv(
     # The scorer refuses a column of integers: repr writes 0.0 and 1.0, and loses no digit.
     rows = [[image, *map(repr, map(float, row))] for image, row in zip(images, seven, strict=True)]
     with write_whole(path) as file:
-        file.write(_csv([["image", *ISIC_COLUMNS], *rows]).encode())
+        text = _csv([["image", *ISIC_COLUMNS], *rows])
+        file.write(text.encode(errors="surrogateescape"))  # names keep their bytes
 
 
 def as_text(scores: Scores, intervals: Intervals) -> str:

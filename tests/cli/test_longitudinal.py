@@ -82,6 +82,11 @@ def test_what_can_t_be_done_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_table_is_shown_as_what_may_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["longitudinal", "--help"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(" [OPTIONS] [CSV]")
+
+
 def test_a_missing_extra_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

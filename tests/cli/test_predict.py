@@ -196,6 +196,11 @@ def test_a_picture_that_is_named_twice_is_answered_once(folder: Path) -> None:
     ("words", "message"),
     [
         (["--csv", "{in}/red.png"], "would overwrite a picture; name a .csv file"),
+        (["--csv", "{in}/../given.jfif", "{in}/../given.jfif"], "would overwrite a picture"),
+        (["--csv", "{in}/../link", "{in}/../given.jfif"], "would overwrite a picture"),
+        (["--csv", "/proc/x.csv"], "can't write to /proc: "),
+        (["--heatmaps", "/proc"], "can't write to /proc: "),
+        (["--heatmaps", "{in}/maps"], "take the maps for pictures; name a folder outside it"),
         (["--csv", "{in}/deep"], "deep is a folder; name a .csv file"),
         (["--heatmaps", "{in}"], "holds the pictures; name another folder"),
         (["--heatmaps", "{in}/deep/../deep"], "holds the pictures; name another folder"),
@@ -208,7 +213,9 @@ def test_a_picture_that_is_named_twice_is_answered_once(folder: Path) -> None:
 def test_what_cannot_be_done_is_one_line_and_status_2(
     folder: Path, model: list[str], capsys: Output, words: list[str], message: str
 ) -> None:
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (folder.parent / "given.jfif").write_bytes((folder / "deep" / "green.jpg").read_bytes())
+    (folder.parent / "link").symlink_to(folder.parent / "given.jfif")
+    before = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
     words = [word.replace("{in}", str(folder)) for word in words]
     assert main(["predict", str(folder), *model, *words]) == 2
     out, err = capsys.readouterr()
@@ -216,7 +223,8 @@ def test_what_cannot_be_done_is_one_line_and_status_2(
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    after = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
+    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -296,8 +304,19 @@ def test_a_name_that_is_no_text_is_shown_and_written(
     done = subprocess.run([*words, odd], capture_output=True, env=strict, timeout=60)
     assert done.returncode == 0, done.stderr
     assert b"\\udcff.png" in done.stdout
-    subprocess.run([*words, odd, "--csv", str(tmp_path / "x.csv")], check=True, timeout=60)
-    assert odd in (tmp_path / "x.csv").read_bytes()
+    for form, name in (("dermx", odd), ("isic", b"\n\xff,")):
+        table = tmp_path / f"{form}.csv"
+        subprocess.run([*words, odd, "--csv", table, "--format", form], check=True, timeout=60)
+        assert name in table.read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_a_table_goes_down_a_pipe(folder: Path, model: list[str], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert main(["predict", str(folder), "--csv", str(tmp_path / "pipe"), *model]) == 0
+    assert os.read(reader, 99).startswith(b"image,prediction,confidence,nv,")
+    os.close(reader)
 
 
 def test_a_reader_that_stops_early_is_no_traceback(folder: Path, model: list[str]) -> None:

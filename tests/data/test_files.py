@@ -1,10 +1,11 @@
 """Lists of pictures in human order, and tables that say what is wrong with them."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from dermx.data.files import list_pictures, natural, read_table, require_unique
+from dermx.data.files import PICTURES, list_pictures, natural, read_table, require_unique
 from dermx.errors import DataError
 
 
@@ -31,6 +32,44 @@ def test_a_folder_is_searched_through_all_levels_and_only_for_pictures(tmp_path:
     assert found == ["deep/er/a.tiff", "p2.jpeg", "p10.JPG"]
 
 
+def test_what_a_program_answers_as_a_file_it_finds_in_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"x{ending}" for ending in PICTURES))
+    assert len(list_pictures([tmp_path])) == 8
+    assert ".gif" in PICTURES
+
+
+def test_linked_folders_are_searched_once_under_their_own_name_where_they_have_one(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, "in/b/2.png", "in/1.png", "out/3.png", "out/.hidden/4.png")
+    inside = tmp_path / "in"
+    (inside / "part").symlink_to(tmp_path / "out")
+    (inside / "part-2").symlink_to(tmp_path / "out")
+    (inside / "a").symlink_to(inside / "b")  # comes before b by its name
+    (inside / "b" / "round").symlink_to(inside)
+    (inside / "gone.png").symlink_to(tmp_path / "nothing")
+    found = [str(path.relative_to(inside)) for path in list_pictures([inside])]
+    assert found == ["1.png", "b/2.png", "part/3.png"]
+    (tmp_path / "link").symlink_to(inside)
+    assert len(list_pictures([tmp_path / "link"])) == 3
+
+
+def test_a_folder_inside_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a/1.png", "b/2.png")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("b"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    with pytest.raises(DataError, match=r"can't read the folder .*b: Permission denied"):
+        list_pictures([tmp_path])
+
+
 def test_files_are_taken_as_given_once_each_whatever_their_ending(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.dat")
     b, a = tmp_path / "b.png", tmp_path / "a.dat"
@@ -44,17 +83,52 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_is_an_error_and_says_what_counts(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(DataError, match=r"no picture in the folder .*\.bmp, \.jpeg, \.jpg"):
+    with pytest.raises(DataError, match=r"no picture in the folder .*\.bmp, \.gif, \.jpeg"):
         list_pictures([tmp_path])
 
 
 @pytest.mark.parametrize(
-    "text", ["a,b\n1, x \n", "a\tb\n1\t x \n", "\ufeffa,b\r\n1,x\r\n", 'a,b\n"1",x']
+    "text",
+    [
+        "a,b\n1, x \n",
+        "a\tb\n1\t x \n",
+        "\ufeffa,b\r\n1,x\r\n",
+        'a,b\n"1",x',
+        "\na,b\n\n1,x\n  \n,\n\n",
+        "a,b\r1,x\r",
+    ],
 )
-def test_commas_tabs_byte_order_marks_and_quotes_read_the_same(tmp_path: Path, text: str) -> None:
+def test_commas_tabs_byte_order_marks_quotes_and_empty_lines_read_the_same(
+    tmp_path: Path, text: str
+) -> None:
     table = tmp_path / "t.csv"
     table.write_bytes(text.encode())
     assert read_table(table, ("a", "b")) == [{"a": "1", "b": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ('1,"x\n2,y\n3,z\n', r"t\.csv, line 2: .*; is there a stray quote\?"),
+        ('1,x\n2,"y\n3,z"\n', r"t\.csv, line 3: a cell goes on over several lines; is there a"),
+        ('1,x\n2,"y"z\n', r"t\.csv, line 3: .* expected after"),
+        ('1,"x\n' + "2,y\n" * 40_000, r"t\.csv, line 2: field larger than field limit"),
+        ("1,x\n\n2\n3,z,z\n", r"2 rows of .* don't have 2 cells .*; first line 4, which has 1"),
+    ],
+)
+def test_a_stray_quote_and_rows_of_another_length_are_errors_that_say_where(
+    tmp_path: Path, rows: str, says: str
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n" + rows)
+    with pytest.raises(DataError, match=says):
+        read_table(table, ("a", "b"))
+
+
+def test_only_ends_of_lines_cut_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n1,x\u2028y\u0085z\n", encoding="utf-8")
+    assert read_table(table, ("a", "b")) == [{"a": "1", "b": "x\u2028y\u0085z"}]
 
 
 def test_a_lacking_column_is_named_beside_those_that_are_there(tmp_path: Path) -> None:

@@ -91,6 +91,10 @@ def test_an_empty_severity_and_a_skipped_day_are_missing_days() -> None:
         (HEAD + "A,1,Baseline,inf\n", r"row 2: severity inf is outside"),
         (HEAD + "A,first,Baseline,1\n", "row 2: day 'first' is neither a whole number"),
         (HEAD + "A,1.5,Baseline,1\n", "row 2: day '1.5' is neither a whole number"),
+        (GOOD + rows("B", "Cream", 20_260_331), "row 17: day 20260331 is too large for a number"),
+        (GOOD.replace("A,3,", f"A,{10**20},"), f"row 4: day {10**20} is too large.*a timestamp"),
+        (GOOD.replace("A,3,", f"A,{'9' * 400},"), "row 4: day 999"),
+        (GOOD.replace("A,3,", "A,50000,"), "row 4: day 50000 is more than 36,525 days from"),
         (HEAD + "A,2026-02-30,Baseline,1\n", "row 2: day '2026-02-30' is no date"),
         (HEAD + ",1,Baseline,1\n", "row 2: patient is empty"),
         (GOOD + "A,3,Baseline,4\n", "1 days come more than once, first day 3 of patient A"),
@@ -109,6 +113,21 @@ def test_a_wrong_table_is_refused_with_the_place_and_the_value(text: str, says: 
 def test_a_severity_above_the_scale_is_refused_with_the_way_out() -> None:
     with pytest.raises(DataError, match=r"row 2: severity 9 is outside 0 to 4 IGA.*--highest"):
         read(GOOD, highest=4, unit="IGA")
+
+
+def test_a_date_of_another_century_is_refused() -> None:
+    text = HEAD + "".join(f"A,2026-03-{n:02},{'Cream' if n > 5 else 'Baseline'},9\n"
+                          for n in range(1, 11))  # fmt: skip
+    assert len(read(text)) == 10
+    with pytest.raises(DataError, match="row 11: day 3026-03-10 is more than 36,525 days from"):
+        read(text.replace("2026-03-10", "3026-03-10"))
+
+
+def test_day_numbers_of_a_calendar_are_read_as_they_are() -> None:
+    """A spreadsheet's 46,112 and a Julian day's 2,461,131 are days all the same."""
+    for first in (46_112, 2_461_131):
+        text = HEAD + rows("A", "Baseline", first) + rows("A", "Cream", first + 5)
+        assert read(text).day.tolist() == list(range(first, first + 10))
 
 
 def test_an_unknown_treatment_is_refused_and_the_given_order_kept() -> None:

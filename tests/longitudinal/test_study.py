@@ -127,6 +127,12 @@ def test_memory_counts_days_of_the_calendar() -> None:
     assert np.isnan(correlation_by_lag(values[:2], patient[:2], day[:2], 3)[1:]).all()
 
 
+def test_memory_of_many_patients_over_a_century_takes_no_room_and_keeps_patients_apart() -> None:
+    values = np.tile([1.0, -1.0], 50_000)
+    patient, day = np.arange(100_000) // 2, np.tile([1, 36_525], 50_000)
+    assert np.isnan(correlation_by_lag(values, patient, day, 14)).all()
+
+
 @pytest.mark.parametrize(("p", "text"), [(0.5, "p = 0.5"), (0.0123, "p = 0.012"),
                                          (1e-5, "p < 0.0001")])  # fmt: skip
 def test_a_p_value_is_never_zero(p: float, text: str) -> None:

@@ -11,12 +11,13 @@ from dermx.app import drawing, fragments, report, texts
 from dermx.app.answer import Answered, Given, answer_picture, percent, ranked
 from dermx.app.settings import current
 from dermx.assess import Model, load_model
+from dermx.data.files import PICTURES
 from dermx.data.phantom import EXAMPLES
 from dermx.diagnoses import BY_CODE
 from dermx.errors import PictureError
 from dermx.explain.overlay import OPACITY
 
-ENDINGS: Final = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"]
+ENDINGS: Final = [ending.removeprefix(".") for ending in PICTURES]
 UPLOAD, CAMERA, EXAMPLE = "Upload", "Camera", "Drawn examples"
 SHOW_PROGRESS_FROM: Final = 4  # pictures
 

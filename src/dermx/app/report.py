@@ -4,14 +4,13 @@ The HTML needs no other file, no script and no network, prints on one or two she
 freshly encoded pictures without EXIF data.
 """
 
-import csv
-import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 
-from dermx import __version__
+from dermx import __version__, answers
 from dermx.app import fragments, texts
 from dermx.app.answer import Answered
 from dermx.app.drawing import class_map, cut_off, data_uri, mapped
@@ -19,6 +18,7 @@ from dermx.data.phantom import EXAMPLES
 from dermx.diagnoses import BY_CODE
 from dermx.frame import framed
 from dermx.model.bundle import Bundle
+from dermx.predict import Failure
 
 Refused = tuple[str, str]  # a file's name and why it was not taken
 
@@ -76,49 +76,6 @@ def as_json(answered: Sequence[Answered], refused: Sequence[Refused], bundle: Bu
 
 
 def as_csv(answered: Sequence[Answered], refused: Sequence[Refused], bundle: Bundle) -> str:
-    """Return a row per picture; what a model doesn't give and what can't be read stays empty."""
-    columns = ["image", "prediction", "confidence", *bundle.codes, *_TRUST, "error"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for item in answered:
-        assessment = item.assessment
-        row = {
-            "image": _safe(item.name),
-            "prediction": assessment.prediction,
-            "confidence": assessment.confidence,
-            **assessment.probabilities,
-        }
-        for column in _TRUST:
-            value = assessment.trust.get(column)
-            if column == "malignancy_probability":
-                value = (assessment.trust.get("malignancy") or {}).get("probability")
-            if column == "refer":
-                value = (assessment.trust.get("malignancy") or {}).get("refer")
-            if value is not None:
-                row[column] = " ".join(value) if isinstance(value, list | tuple) else value
-        writer.writerow(row)
-    writer.writerows({"image": _safe(name), "error": _safe(reason)} for name, reason in refused)
-    return text.getvalue()
-
-
-def _safe(text: str) -> str:
-    """Keep a spreadsheet from taking a file's name for a formula.
-
-    >>> _safe("=1+1.jpg")
-    "'=1+1.jpg"
-    """
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
-
-
-_TRUST = (
-    "malignancy_probability",
-    "refer",
-    "abstain",
-    "is_ood",
-    "ood_score",
-    "prediction_set",
-    "predictive_entropy",
-    "mutual_information",
-    "message",
-)
+    """Return the table of `dermx predict --csv`, under the visitor's names."""
+    read = [replace(item.assessment, image=item.name) for item in answered]
+    return answers.as_csv([*read, *(Failure(*why) for why in refused)], bundle.codes)

@@ -32,7 +32,7 @@ def longitudinal(
     table: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CSV]", help="A row per patient and day; without it, the shipped example."
+            metavar="CSV", help="A row per patient and day; without it, the shipped example."
         ),
     ] = None,
     patient: Annotated[str | None, typer.Option(help="Column of the patient. [patient]")] = None,

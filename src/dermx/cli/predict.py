@@ -4,22 +4,22 @@ Answers go to stdout or to files; what was done to read a picture, and what can'
 stderr.
 """
 
-import csv
-import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryFile
+from typing import TypeVar
 
 import numpy as np
 import typer
 
+from dermx.answers import Answer, as_csv
 from dermx.assess import load_model
 from dermx.cli.progress import track
-from dermx.data.files import list_pictures, unique_names
+from dermx.data.files import PICTURES, list_pictures, unique_names
 from dermx.diagnoses import BY_CODE, CODES
 from dermx.errors import InputError
 from dermx.model.runtime import usable_cores
@@ -27,28 +27,15 @@ from dermx.predict import Failure
 from dermx.records import Assessment, write_whole
 
 T = TypeVar("T")
-Answer = Assessment | Failure
 
 NO_TRUST = (
     "this model has no trust parts, so confidence is not calibrated; dermx trust RUN makes them"
-)
-TRUST_COLUMNS = (
-    "predictive_entropy",
-    "mutual_information",
-    "ood_score",
-    "is_ood",
-    "prediction_set",
-    "malignancy",
-    "refer",
-    "abstain",
-    "message",
 )
 MESSAGES = 10  # pictures up to which a message is shown for each
 DISCLAIMER = "Research and education, not a medical device."
 BEHAVIOUR = {"benign": "benign", "premalignant": "pre-malignant", "malignant": "malignant"}
 COLOUR = {"benign": "green", "premalignant": "yellow", "malignant": "red"}
 HEADINGS = ("picture", "prediction", "confidence", "runner-up", "behaviour")
-PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
 def predict_pictures(
@@ -70,16 +57,18 @@ def predict_pictures(
         0 when every picture was read, else 1.
 
     Raises:
-        InputError: Something would be overwritten, or two pictures share an ISIC name.
+        InputError: Something would be overwritten, a place can't be written to, or two pictures
+            share an ISIC name.
         DataError: A folder holds no picture.
         BundleError: The model can't be used.
     """
     pictures = gather(paths)
-    _check_outputs(pictures, csv_file, isic, heatmaps)
+    _check_outputs(paths, pictures, csv_file, isic, heatmaps)
     opened = load_model(model, with_trust=with_trust and not isic)
-    for folder in (csv_file.parent if csv_file else None, heatmaps):
-        if folder is not None:  # before the work, so that none is lost to a place one can't write
-            folder.mkdir(parents=True, exist_ok=True)
+    if csv_file is not None and (csv_file.is_file() or not csv_file.exists()):  # not a device
+        _require_writable(csv_file.resolve().parent)
+    if heatmaps is not None:
+        _require_writable(heatmaps)
     if with_trust and not isic and opened.trust is None:
         typer.echo(f"note: {NO_TRUST}", err=True)
     answers = list(_track(opened.assess_many(pictures), len(pictures), "assessing"))
@@ -123,43 +112,9 @@ def to_dict(answer: Answer) -> dict[str, object]:
 
 
 def write_csv(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODES) -> None:
-    """Write a table, a row per picture, whole or not at all.
-
-    Args:
-        path: The file.
-        answers: In the order of the rows; a picture that can't be read has only its error.
-        codes: The model's classes, a column each; trust columns follow where there are any.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    trusted = any(isinstance(answer, Assessment) and answer.trust for answer in answers)
-    more = TRUST_COLUMNS if trusted else ()
-    writer.writerow(["image", "prediction", "confidence", *codes, *more, "error"])
-    for answer in answers:
-        if isinstance(answer, Failure):
-            empty = ("" for _ in (*codes, *more))
-            writer.writerow([answer.image, "", "", *empty, answer.message])
-        else:
-            probabilities = [answer.probabilities[code] for code in codes]
-            head = [answer.image, answer.prediction, answer.confidence]
-            cells = flat_trust(answer.trust)
-            writer.writerow([*head, *probabilities, *(cells[name] for name in more), ""])
+    """Write the table of `dermx.answers.as_csv`, whole or not at all."""
     with write_whole(path) as file:
-        file.write(text.getvalue().encode(errors="surrogateescape"))  # names keep their bytes
-
-
-def flat_trust(trust: Mapping[str, Any]) -> dict[str, object]:
-    """Trust keys as cells of a table: a set as codes with spaces between, truth as 1 or 0."""
-    if not trust:
-        return {}
-    danger = trust["malignancy"]
-    flat = {
-        **trust,
-        "prediction_set": " ".join(trust["prediction_set"]),
-        "malignancy": danger["probability"],
-        "refer": danger["refer"],
-    }
-    return {key: int(value) if isinstance(value, bool) else value for key, value in flat.items()}
+        file.write(as_csv(answers, codes).encode(errors="surrogateescape"))  # names keep bytes
 
 
 def write_isic(path: Path, answers: Sequence[Answer], codes: Sequence[str] = CODES) -> None:
@@ -284,10 +239,17 @@ def _percent(probability: float) -> str:
 
 
 def _check_outputs(
-    pictures: Sequence[Path], csv_file: Path | None, isic: bool, heatmaps: Path | None
+    paths: Sequence[Path],
+    pictures: Sequence[Path],
+    csv_file: Path | None,
+    isic: bool,
+    heatmaps: Path | None,
 ) -> None:
-    """Refuse what would overwrite a picture, before any work is done."""
-    if csv_file is not None and csv_file.suffix.lower() in PICTURE_ENDINGS:
+    """Refuse what would overwrite a picture or be taken for one, before any work is done."""
+    given = {picture.resolve() for picture in pictures}
+    if csv_file is not None and (
+        csv_file.suffix.lower() in PICTURES or csv_file.resolve() in given
+    ):
         raise InputError(
             f"--csv {csv_file} would overwrite a picture; name a .csv file after --csv"
         )
@@ -295,8 +257,15 @@ def _check_outputs(
         raise InputError(f"--csv {csv_file} is a folder; name a .csv file")
     if isic and csv_file is None:
         raise InputError("--format isic needs --csv FILE")
-    if heatmaps is not None and heatmaps.resolve() in {p.resolve().parent for p in pictures}:
-        raise InputError(f"--heatmaps {heatmaps} holds the pictures; name another folder")
+    if heatmaps is not None:
+        place = heatmaps.resolve()
+        if place in {picture.parent for picture in given}:
+            raise InputError(f"--heatmaps {heatmaps} holds the pictures; name another folder")
+        if around := [p for p in paths if p.is_dir() and place.is_relative_to(p.resolve())]:
+            raise InputError(
+                f"--heatmaps {heatmaps} is inside {around[0]}, where the next run would take the "
+                "maps for pictures; name a folder outside it"
+            )
     if isic:
         twice = [name for name, n in Counter(p.stem for p in pictures).items() if n > 1]
         if twice:
@@ -304,6 +273,16 @@ def _check_outputs(
                 f"{len(twice)} names are shared by several pictures, e.g. {twice[0]}; "
                 "--format isic needs one picture per name"
             )
+
+
+def _require_writable(folder: Path) -> None:
+    """Try, before the work, so that none is lost to a place one can't write to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"can't write to {folder}: {error.strerror}") from error
 
 
 def _report(answers: Sequence[Answer]) -> None:

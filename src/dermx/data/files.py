@@ -4,6 +4,8 @@ Shared by the readers of all sources; file names only, no pixel is read here.
 """
 
 import csv
+import io
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from dermx.errors import DataError
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def list_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -26,7 +28,7 @@ def list_pictures(paths: Sequence[Path]) -> list[Path]:
         that is reached twice is listed once.
 
     Raises:
-        DataError: A path does not exist, or a folder holds no picture.
+        DataError: A path does not exist, or a folder holds no picture or can't be read.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -46,15 +48,30 @@ def list_pictures(paths: Sequence[Path]) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted so that 2 comes before 10; no hidden file or folder."""
-    inside = (
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    """Every picture below a folder, sorted so that 2 comes before 10; no hidden file or folder.
+
+    Linked folders are followed, after those that lie there; no folder is searched twice.
+
+    Raises:
+        DataError: A folder can't be read.
+    """
+    inside, waiting, seen = [], [str(folder)], set()
+    while waiting:
+        for place, folders, names in os.walk(waiting.pop(0), onerror=_refuse_unreadable):
+            if (real := os.path.realpath(place)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            below = [Path(place, name) for name in folders]
+            waiting += [str(path) for path in below if path.is_symlink()]  # not walked into
+            paths = (Path(place, name) for name in names if not name.startswith("."))
+            inside += [p for p in paths if p.suffix.lower() in PICTURES and p.is_file()]
     return sorted(inside, key=lambda path: natural(str(path)))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise DataError(f"can't read the folder {error.filename}: {error.strerror}") from error
 
 
 def unique_names(pictures: Sequence[Path]) -> list[str]:
@@ -83,8 +100,11 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     """Read a comma- or tab-separated file with a header, one mapping per row, blanks stripped.
 
+    Rows without any text are left out.
+
     Raises:
-        DataError: The file can't be read, lacks a column, or holds no row.
+        DataError: The file can't be read, lacks a column, holds no row, or has rows with more or
+            fewer cells than its header.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -92,17 +112,39 @@ def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
         raise DataError(f"can't read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not a text table: {error}") from error
-    header = text.split("\n", 1)[0]
-    reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in header else ",")
-    names = [name.strip() for name in reader.fieldnames or ()]
+    names, *rows = _cells(path, text) or [[]]
     if lacking := [column for column in columns if column not in names]:
         raise DataError(
             f"{path} has no column {', '.join(lacking)}; its columns are {', '.join(names)}"
         )
-    reader.fieldnames = names
-    rows = [{k: (v or "").strip() for k, v in row.items() if k is not None} for row in reader]
     if not rows:
         raise DataError(f"{path} holds a header and no row")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _cells(path: Path, text: str) -> list[list[str]]:
+    """Split a table into rows of equal length, the header first."""
+    delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows, odd, done = [], [], 0  # done: lines
+    try:
+        for cells in reader:
+            row = [cell.strip() for cell in cells]
+            if any("\n" in cell for cell in row):
+                raise csv.Error("a cell goes on over several lines")
+            if any(row):
+                rows.append(row)
+                if len(row) != len(rows[0]):
+                    odd.append((reader.line_num, len(row)))
+            done = reader.line_num
+    except csv.Error as error:
+        raise DataError(f"{path}, line {done + 1}: {error}; is there a stray quote?") from error
+    if odd:
+        line, count = odd[0]
+        raise DataError(
+            f"{len(odd)} rows of {path} don't have {len(rows[0])} cells as its header has; "
+            f"first line {line}, which has {count}"
+        )
     return rows
 
 

@@ -63,14 +63,14 @@ def correlation_by_lag(
 
     Days are days of the calendar, so a gap is no neighbourhood. NaN where no such pair is.
     """
-    span = int(np.ptp(day)) + 1
-    grid = np.full((int(patient.max()) + 1, span), np.nan)
-    grid[patient, day - day.min()] = values - values.mean()
+    # One line of days, on which patients lie too far apart to be neighbours.
+    place = patient * (int(np.ptp(day)) + 1 + lags) + day
+    centred = values - values.mean()
     found = np.full(lags, math.nan)
-    for lag in range(1, min(lags, span - 1) + 1):
-        pairs = grid[:, :-lag] * grid[:, lag:]
-        if np.isfinite(pairs).any():
-            found[lag - 1] = np.nanmean(pairs) / np.nanmean(grid**2)
+    for lag in range(1, lags + 1):
+        _, early, late = np.intersect1d(place + lag, place, return_indices=True)
+        if len(early):
+            found[lag - 1] = np.mean(centred[early] * centred[late]) / np.mean(centred**2)
     return found
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 SHIPPED = Path(__file__).with_name("sim_acne.csv")  # simulated, see `simulate.SHIPPED_STUDY`
+LATEST_DAY = 9_999_999  # a larger number is a date as 20260331, or a time in seconds
+LONGEST_STUDY = 36_525  # days: a century on either side of the day in the middle
 SHIPPED_TABLE = TableConfig(unit="GAGS points", highest=44.0)
 
 
@@ -37,9 +39,9 @@ def read_visits(
         config: Names of columns and treatments, range and unit of the severity.
 
     Raises:
-        DataError: A column is missing; a cell is empty, not a number, not a day or out of range;
-            a patient has a day twice, or too few days on a treatment; there is no baseline,
-            nothing to compare with it, or a treatment that is not expected.
+        DataError: A column is missing; a cell is empty, not a number, not a day, out of
+            range or a century away; a patient has a day twice, or too few days on a treatment;
+            there is no baseline, nothing to compare with it, or a treatment that is not expected.
     """
     given = TableConfig() if config is None else config
     if table is None and config is None:
@@ -59,6 +61,7 @@ def read_visits(
     names = tuple(sorted(set(patient), key=_natural))
     number = np.array([names.index(name) for name in patient])
     day = _days(frame[given.day], number, given.day)
+    _refuse_far(day, frame[given.day], given.day)
     _refuse_twice(number, day, names)
     treatments = _treatments(treatment, day, given)
     seen = ~np.isnan(severity)
@@ -174,8 +177,22 @@ def _days(
                 f"row {_row(row)}: {what} {cell!r} is neither a whole number of days nor a date "
                 "as 2026-03-31"
             )
+        if abs(float(cell)) > LATEST_DAY:
+            raise DataError(
+                f"row {_row(row)}: {what} {cell} is too large for a number of days; "
+                "is it a timestamp? Count days from 1, or write dates as 2026-03-31"
+            )
         days[row] = int(float(cell))
     return days
+
+
+def _refuse_far(days: Int[np.ndarray, " n"], column: "pd.Series[Any]", what: str) -> None:
+    far = np.flatnonzero(np.abs(days - np.median(days)) > LONGEST_STUDY)
+    if len(far):
+        raise DataError(
+            f"row {_row(int(far[0]))}: {what} {column.iloc[far[0]]} is more than "
+            f"{LONGEST_STUDY:,} days from the others; is it a timestamp, or mistyped?"
+        )
 
 
 def _date(cell: str, row: int, what: str) -> date:
