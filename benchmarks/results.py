@@ -143,17 +143,17 @@ def stress(run: Path) -> Rows:
 
 
 def metadata(run: Path) -> Rows:
-    found = read(run, "evaluation/test/metadata.json")["value, low, high"]
+    found = read(run, "evaluation/test/metadata.json")["scores"]
     rows: Rows = [
         ("test part", "picture", "with age, sex, site", "gain, same lesions", "metadata alone")
     ]
     for key in (BALANCED, "accuracy", "macro_f1", "recall_mel", "auroc_mel"):
-        gain = dict(zip(("value", "low", "high"), found["gain"][key], strict=True))
         alone, both, without = (
-            digits(found[name][key][0]) for name in ("metadata", "picture and metadata", "picture")
+            digits(found[name][key]["value"])
+            for name in ("metadata", "picture and metadata", "picture")
         )
         label = OVERALL[key].partition(",")[0] + (" (7)" if key == BALANCED else "")
-        rows.append((label, without, both, change(gain, 3), alone))
+        rows.append((label, without, both, change(found["gain"][key], 3), alone))
     return rows
 
 

@@ -54,7 +54,3 @@ def needs(what: str, extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtraError(what, extra) from error
-
-
-class DermxWarning(UserWarning):
-    """Something was repaired or left out, and the result still stands."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dermx.diagnoses import BY_CODE
-from dermx.evaluate.intervals import mean_interval
+from dermx.evaluate.intervals import Estimate, mean_interval
 from dermx.evaluate.subgroups import Subgroup
 from dermx.explain.audit import (
     MEASURES,
@@ -21,7 +21,6 @@ from dermx.explain.audit import (
     WANTED_RATIO,
     Audit,
     Curves,
-    Estimate,
     as_dict,
     by_class,
     by_map,
@@ -41,7 +40,8 @@ def write_audit(folder: Path, audit: Audit) -> Path:
     Returns:
         The page.
     """
-    from dermx.explain import figures  # here: answering needs no matplotlib
+    from dermx.evaluate.figures import png  # here: answering needs no matplotlib
+    from dermx.explain import figures
 
     drawn = {
         "Deletion and insertion": figures.curves_figure(audit.curves.maps),
@@ -57,7 +57,7 @@ def write_audit(folder: Path, audit: Audit) -> Path:
         drawn["Balanced accuracy under every change"] = figures.shortcuts_figure(audit.shortcuts)
     if audit.examples:
         drawn["What was changed"] = figures.examples_figure(audit.examples)
-    pictures = {name: figures.png(figure) for name, figure in drawn.items()}
+    pictures = {name: png(figure) for name, figure in drawn.items()}
     content = json.dumps(as_dict(audit), indent=2, allow_nan=False) + "\n"
     page = as_page(audit, pictures)
     for name, text in {"audit.json": content, "audit.html": page}.items():

@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,25 @@ def start_run(
     )
 
 
+def require_run(run: Path) -> None:
+    """Refuse a folder that `start_run` did not write.
+
+    Raises:
+        DataError: Says how to make a run.
+    """
+    if not (run / "cases.csv").is_file():
+        raise DataError(
+            f"{run} is not a run's folder: it has no cases.csv; `dermx train --out RUN` makes one"
+        )
+
+
 def read_parts(run: Path) -> dict[str, list[Case]]:
     """Cases of "train", "val" and "test", as the run has parted them.
 
     Raises:
         DataError: The folder is not a run's, or its table is damaged.
     """
+    require_run(run)
     path = run / "cases.csv"
     parts = apply_split(load_table(path), load_split(path))
     return {part: parts.get(part, []) for part in PARTS}
@@ -83,8 +97,10 @@ def run_digest(config: Config, parts: Mapping[str, Sequence[Case]], init: Path |
 def read_history(run: Path) -> list[dict[str, Any]]:
     """One row per finished epoch; none before the first."""
     path = run / "history.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    if not path.is_file():
+        return []
+    with _understood(path):
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def read_figures(run: Path) -> dict[str, Any]:
@@ -92,27 +108,42 @@ def read_figures(run: Path) -> dict[str, Any]:
     path = run / "evaluation" / "test" / "metrics.json"
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return {key: content[key] for key in ("cases", "groups", "scores")}
+    with _understood(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {key: content[key] for key in ("cases", "groups", "scores")}
 
 
 def read_findings(run: Path) -> list[str]:
     """What the audit of the test part says in words; empty where there was none."""
     path = run / "audit" / "test" / "audit.json"
-    return list(json.loads(path.read_text(encoding="utf-8"))["findings"]) if path.is_file() else []
+    if not path.is_file():
+        return []
+    with _understood(path):
+        return list(json.loads(path.read_text(encoding="utf-8"))["findings"])
 
 
 def read_facts(run: Path) -> dict[str, str]:
     """What a report names beside the figures: command, revision, versions, pictures."""
-    known = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    counts = Counter(load_split(run / "cases.csv").values())
-    return {
-        "command": known["command"],
-        "dermx": f"{known['dermx']} ({known['git_revision'] or 'no git revision'})",
-        "trained with": f"Python {known['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in known["packages"].items()),
-        "pictures": ", ".join(f"{counts[part]} {part}" for part in PARTS),
-    }
+    path, counts = run / "environment.json", Counter(load_split(run / "cases.csv").values())
+    with _understood(path):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "command": known["command"],
+            "dermx": f"{known['dermx']} ({known['git_revision'] or 'no git revision'})",
+            "trained with": f"Python {known['python']}, "
+            + ", ".join(f"{name} {version}" for name, version in known["packages"].items()),
+            "pictures": ", ".join(f"{counts[part]} {part}" for part in PARTS),
+        }
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Name the file whose content is not as this dermx writes it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path} is damaged: {what}") from error
 
 
 def _sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ from dermx.cli.main import main  # noqa: E402
 from dermx.config import Config, PreprocessConfig, TrainConfig  # noqa: E402
 from dermx.data.phantom import write_dataset  # noqa: E402
 from dermx.diagnoses import CODES  # noqa: E402
-from dermx.errors import ConfigError  # noqa: E402
+from dermx.errors import BundleError, ConfigError  # noqa: E402
 from dermx.evaluate.decision import Decide  # noqa: E402
 from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.batching import large_maps_in_turn  # noqa: E402
@@ -207,6 +207,15 @@ def test_an_ensemble_of_one_is_the_member(members: list[Path], tmp_path: Path) -
     np.testing.assert_array_equal(one.logits, member.logits)
 
 
+def test_an_ensemble_that_differs_from_its_members_is_not_written(
+    members: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dermx.train.export.TOLERANCE", -1.0)
+    with pytest.raises(BundleError, match="the ensemble differs from its members"):
+        ensemble_run(members, tmp_path / "both", weights="equal")
+    assert not (tmp_path / "both" / "bundle").exists()
+
+
 def test_an_adjusted_ensemble_answers_rare_classes_sooner(
     members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,14 +293,14 @@ def test_metadata_is_shown_beside_the_picture(
     folds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, others = folds / "fold-1", folds / "fold-2" / FIGURES / "predictions.npz"
-    assert main(["metadata", str(run), "--on", "test", "--predictions", str(others)]) == 0
+    assert main(["metadata", str(run), "--on", "test", "--fit", str(others)]) == 0
     assert "auroc_mel: picture " in capsys.readouterr().out
     told = json.loads((run / "evaluation/test/metadata.json").read_text())
-    figures = told["value, low, high"]
     gain, both, alone = (
-        figures[n]["accuracy"] for n in ("gain", "picture and metadata", "picture")
+        told["scores"][n]["accuracy"] for n in ("gain", "picture and metadata", "picture")
     )
-    assert gain[0] == pytest.approx(both[0] - alone[0])
+    assert gain["value"] == pytest.approx(both["value"] - alone["value"])
+    assert gain["low"] <= gain["value"] <= gain["high"]
     assert (run / "metadata.json").is_file()
 
 
@@ -299,7 +308,7 @@ def test_metadata_is_not_fitted_on_what_it_is_tested_on(
     folds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out_of_fold = str(folds / "fold-1"), str(folds / "predictions.npz")
-    assert main(["metadata", run, "--predictions", out_of_fold]) == 2
+    assert main(["metadata", run, "--fit", out_of_fold]) == 2
     assert "pictures to fit on are of the test part" in capsys.readouterr().err
     assert main(["metadata", run]) == 2
     assert "lesions are too few to fit on" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from dermx.records import Case, Predictions
 from dermx.runs import start_run
 from dermx.trust.gate import Gate
 from dermx.trust.gatefit import by_picture
+from dermx.trust.verdict import Trust
 from dermx.workflow.ood import fitted_gate, load_gate
 from dermx.workflow.strangers import stranger_views
 
@@ -99,7 +100,7 @@ def test_threshold_tables_and_figure_are_written(done: Path) -> None:
 
 
 def test_the_counts_of_the_table_are_the_gates(done: Path, run: Path) -> None:
-    gate = load_gate(run)
+    gate = load_gate(run, views=1)
     assert gate is not None
     seen = stranger_views(run, "report", outliers=run.parent / "outliers", dermnet=None, views=1)
     met = by_picture(seen.predictions)[0]
@@ -123,7 +124,7 @@ def test_nothing_of_the_fit_is_reported_on(done: Path, run: Path) -> None:
 
 
 def test_the_gate_is_the_one_that_trust_fits(done: Path, run: Path) -> None:
-    known = load_gate(run)
+    known = load_gate(run, views=1)
     assert known is not None
     again = fitted_gate(run, outliers=run.parent / "outliers", views=1)
     for name in ("weight", "bias", "offsets", "cautions"):
@@ -165,17 +166,69 @@ def test_a_gate_of_the_model_before_is_refused(done: Path, tmp_path: Path, capsy
     )
 
 
-def test_a_wrong_share_and_an_empty_folder_are_one_line(
-    run: Path, words: list[str], tmp_path: Path, capsys: Output
+def test_trust_keeps_the_gate_that_was_fitted_with_other_shares(
+    done: Path, words: list[str], tmp_path: Path, capsys: Output
 ) -> None:
-    assert main([*words, "--acceptance", "1.5"]) == 2
-    assert "must be in (0, 1]" in capsys.readouterr().err
+    shutil.copytree(done, tmp_path / "run")
+    words = [str(tmp_path / "run"), *words[2:]]
+    assert main(["ood", *words, "--acceptance", "0.8"]) == 0
+    made = {path: path.read_bytes() for path in (tmp_path / "run" / "ood").glob("gate.*")}
+    assert len(made) == 2
+    assert main(["trust", *words]) == 0
+    assert "the gate as it was fitted; dermx ood fits another" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in made} == made
+    trust = Trust.of(load_bundle(tmp_path / "run" / "bundle"))
+    assert trust is not None
+    assert trust.gate is not None
+    assert trust.gate.acceptance == 0.8
+
+
+def test_trust_fits_a_gate_where_there_is_none(
+    done: Path, words: list[str], tmp_path: Path
+) -> None:
+    shutil.copytree(done, tmp_path / "run")
+    for path in (tmp_path / "run" / "ood").glob("gate.*"):
+        path.unlink()
+    assert main(["trust", str(tmp_path / "run"), *words[2:]]) == 0
+    again, known = load_gate(tmp_path / "run", views=1), load_gate(done, views=1)
+    assert again is not None
+    assert known is not None
+    np.testing.assert_array_equal(again.offsets, known.offsets)
+
+
+def test_a_gate_set_on_another_number_of_views_is_refused(
+    done: Path, tmp_path: Path, capsys: Output
+) -> None:
+    shutil.copytree(done, tmp_path / "run")
+    run, folder = tmp_path / "run", tmp_path / "run" / "ood"
+    assert main(["trust", str(run)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: the gate in {folder} was fitted with --views 1, not 8; give --views 1, "
+        f"or fit it again: dermx ood {run} --outliers DIR --views 8\n"
+    )
+    settings = json.loads((folder / "gate.json").read_text())
+    del settings["views"]  # an older file
+    (folder / "gate.json").write_text(json.dumps(settings))
+    assert load_gate(run, views=8) is not None
+    with pytest.raises(BundleError, match="was fitted with --views 8, not 1"):
+        load_gate(run, views=1)
+
+
+def test_a_wrong_share_is_refused_before_the_run_is_read(tmp_path: Path, capsys: Output) -> None:
+    for words, got in ((["--acceptance", "95"], "95 and 0.1"), (["--let-in", "2"], "0.95 and 2")):
+        assert main(["ood", str(tmp_path / "no-run"), "--outliers", str(tmp_path), *words]) == 2
+        assert capsys.readouterr().err == (
+            f"error: acceptance must be in (0, 1] and let_in in [0, 1], got {got}\n"
+        )
+
+
+def test_an_empty_folder_is_one_line(run: Path, tmp_path: Path, capsys: Output) -> None:
     assert main(["ood", str(run), "--outliers", str(tmp_path), "--views", "1"]) == 2
     assert capsys.readouterr().err.startswith("error: no picture in")
 
 
 def test_the_gate_knows_its_colours(done: Path, run: Path) -> None:
-    gate: Gate | None = load_gate(run)
+    gate: Gate | None = load_gate(run, views=1)
     assert gate is not None
     test = Predictions.load(run / "evaluation" / "test" / "predictions.npz")
     assert gate.admit(test.features, test.logits).rejected.mean() < 0.35

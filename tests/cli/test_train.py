@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from dermx.cli.main import main  # noqa: E402
 from dermx.data.phantom import write_dataset  # noqa: E402
 from dermx.diagnoses import BY_CODE, CODES, ISIC_COLUMNS  # noqa: E402
-from dermx.model.bundle import load_bundle  # noqa: E402
+from dermx.model.bundle import TrustParts, load_bundle, write_trust  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
+from dermx.runs import read_parts  # noqa: E402
 from dermx.train.network import build_network  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -144,6 +146,7 @@ def test_evaluation_writes_the_promised_files_and_runs_the_network_once(finished
     promised = {
         "classification_report.txt", "per_class_metrics.csv", "confusion_matrix.png",
         "training_history.png", "metrics.json", "report.html", "predictions.npz", "isic.csv",
+        "predictions.key",
     }  # fmt: skip
     assert {path.name for path in folder.iterdir()} == promised
     before = (folder / "predictions.npz").stat().st_mtime_ns
@@ -180,6 +183,64 @@ def test_an_export_carries_the_figures_of_the_test_part(
     )
 
 
+def trusted(finished: Path, run: Path) -> Path:
+    """A copy of the run whose bundle has trust parts."""
+    shutil.copytree(finished, run)
+    parts = TrustParts({"views": 8}, {"lambda": np.arange(3.0)}, {"part": "test"})
+    write_trust(load_bundle(run / "bundle"), parts)
+    return run
+
+
+def test_resuming_a_finished_run_or_exporting_onto_its_bundle_keeps_trust_parts(
+    folder: Path, finished: Path
+) -> None:
+    run = trusted(finished, folder / "trusted")
+    for given in (
+        ["export", str(run), "--out", str(run / "bundle")],
+        words(folder, "trusted", "--resume"),
+    ):
+        assert main(given) == 0
+        bundle = load_bundle(run / "bundle")
+        assert bundle.trust is not None
+        assert bundle.trust.settings["views"] == 8
+        assert bundle.trust.reliability == {"part": "test"}
+
+
+def test_an_export_that_cannot_be_checked_leaves_the_old_bundle(
+    folder: Path,
+    finished: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = trusted(finished, folder / "unchecked")
+    before = (run / "bundle" / "bundle.json").read_bytes()
+    given = ["export", str(run), "--out", str(run / "bundle")]
+    monkeypatch.setattr("dermx.train.export.TOLERANCE", -1.0)
+    assert main(given) == 2
+    assert "differs from PyTorch" in capsys.readouterr().err
+    lost = read_parts(run)["val"][0].path
+    lost.rename(lost.with_suffix(".away"))
+    try:
+        assert main(given) == 2
+    finally:
+        lost.with_suffix(".away").rename(lost)
+    assert f"pictures are missing, first {lost}" in capsys.readouterr().err
+    assert (run / "bundle" / "bundle.json").read_bytes() == before
+    assert load_bundle(run / "bundle").trust is not None
+
+
+def test_a_pruned_run_still_exports_and_is_not_trained_anew_over_its_weights(
+    folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder / "pruned"
+    shutil.copytree(finished, run)
+    assert main(["prune", str(run)]) == 0
+    assert not (run / "checkpoint.safetensors").exists()
+    assert main(words(folder, "pruned", "--resume")) == 2
+    assert "has its model and no checkpoint to go on from" in capsys.readouterr().err
+    assert main(["export", str(run), "--out", str(folder / "of_pruned")]) == 0
+
+
 def test_an_isic_test_set_is_scored_from_its_truth_file(folder: Path, finished: Path) -> None:
     with (folder / "ham10000" / "HAM10000_metadata.csv").open() as file:
         truth = {row["image_id"]: row["dx"] for row in csv.DictReader(file)}
@@ -193,7 +254,9 @@ def test_an_isic_test_set_is_scored_from_its_truth_file(folder: Path, finished: 
     given = ["--isic-truth", str(table), "--images", str(images)]
     assert main(["evaluate", str(finished), *given]) == 0
     scored = json.loads(
-        (finished / "evaluation" / table.stem / "metrics.json").read_text(encoding="utf-8")
+        (finished / "evaluation" / f"isic_{table.stem}" / "metrics.json").read_text(
+            encoding="utf-8"
+        )
     )
     assert scored["cases"] == len(rows) - 1
     assert scored["classes_without_cases"] == ["acne"]

@@ -271,6 +271,21 @@ def test_an_export_of_the_same_model_takes_the_parts_along_and_another_does_not(
     assert trust_parts_of(tmp_path / "nothing", tiny_bundle) is None
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--coverage", "90"], "coverage must be between 0 and 1, got 90"),
+        (["--answered", "0"], "answered must be in (0, 1], got 0"),
+        (["--shift", "120"], "--shift needs --measure PART, whose pictures are changed"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_the_run_is_read(
+    words: list[str], message: str, tmp_path: Path, capsys: Output
+) -> None:
+    assert main(["trust", str(tmp_path / "no-run"), *words]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
 def test_what_can_not_be_done_is_one_line(run: Path, tmp_path: Path, capsys: Output) -> None:
     other = tmp_path / "other"
     shutil.copytree(run / "bundle", other)

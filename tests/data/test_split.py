@@ -216,13 +216,6 @@ def test_a_split_file_that_names_a_picture_twice_is_refused(tmp_path: Path) -> N
         split.load_split(tmp_path / "s.csv")
 
 
-def test_counts_are_of_pictures_and_of_groups() -> None:
-    cases = cases_of({"mel": [3, 1], "nv": [2]})
-    parts = {one.image: "val" if one.group == "mel0" else "train" for one in cases}
-    counts = split.count_parts(cases, parts)
-    assert counts == {("mel", "val"): (3, 1), ("mel", "train"): (1, 1), ("nv", "train"): (2, 1)}
-
-
 def published() -> list[dict[str, str]]:
     text = (files("dermx.data") / "splits" / split.PUBLISHED).read_text()
     header, *rows = (line.split(",") for line in text.splitlines())

@@ -8,7 +8,9 @@ from dermx.diagnoses import CODES
 from dermx.errors import InputError
 from dermx.evaluate.intervals import (
     bootstrap,
+    case_weights,
     draw_groups,
+    estimate_json,
     mean_interval,
     percentile_interval,
 )
@@ -172,3 +174,15 @@ def test_a_mean_leaves_out_what_is_not_a_number() -> None:
     assert np.isnan(mean_interval(np.array([np.nan]), ["a"])).all()
     with pytest.raises(InputError, match="one group per value, got 2 and 1"):
         mean_interval(np.array([1.0, 2.0]), ["a"])
+
+
+def test_cases_of_a_group_are_drawn_together() -> None:
+    weights = case_weights(["a", "b", "a", "c"], n_boot=200, seed=1)
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()  # as many groups as there are
+
+
+def test_a_figure_for_json_has_none_for_what_is_undefined() -> None:
+    nan = float("nan")
+    assert estimate_json((0.5, 0.25, 0.75)) == {"value": 0.5, "low": 0.25, "high": 0.75}
+    assert estimate_json((0.5, nan, nan)) == {"value": 0.5, "low": None, "high": None}

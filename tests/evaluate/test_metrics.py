@@ -99,7 +99,6 @@ def test_three_classes_by_hand() -> None:
     np.testing.assert_allclose(f1(confusion), [6 / 7, 4 / 7, np.nan])
     assert accuracy(confusion) == pytest.approx(5 / 8)
     assert balanced_accuracy(confusion) == pytest.approx(0.625)
-    assert balanced_accuracy(confusion, [1]) == pytest.approx(0.5)
 
 
 def test_a_class_that_is_never_answered_has_no_precision_but_an_f1_of_zero() -> None:

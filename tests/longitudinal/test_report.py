@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dermx.errors import InputError
+from dermx.evaluate.figures import png
 from dermx.longitudinal import figures
 from dermx.longitudinal.effects import ModelConfig
 from dermx.longitudinal.power import PowerCell
@@ -105,7 +106,7 @@ def test_two_patients_have_a_page_without_averages(tmp_path: Path) -> None:
 
 
 def test_the_same_study_gives_the_same_picture(shipped: TreatmentStudy) -> None:
-    one, other = (figures.png(figures.forest(shipped), dpi=50) for _ in range(2))
+    one, other = (png(figures.forest(shipped), dpi=50) for _ in range(2))
     assert one == other
 
 

@@ -115,6 +115,21 @@ def test_wrong_parts_leave_the_old_bundle_as_it_was(parts: dict[str, Any], tmp_p
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_bundle_that_fails_its_check_does_not_replace_the_old_one(
+    parts: dict[str, Any], tmp_path: Path
+) -> None:
+    write_bundle(tmp_path / "model", **parts)
+
+    def refuse(fresh: Bundle) -> None:
+        assert fresh.name == "second"
+        raise BundleError("answers differently")
+
+    with pytest.raises(BundleError, match="answers differently"):
+        write_bundle(tmp_path / "model", **{**parts, "name": "second"}, finish=refuse)
+    assert load_bundle(tmp_path / "model").name == "drawn"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -261,6 +261,15 @@ def test_an_srgb_profile_changes_nothing_and_a_broken_one_is_said() -> None:
         assert picture.notes == notes
 
 
+def test_the_profile_of_16_bit_grey_is_applied_or_said_not_to_be() -> None:
+    deep = Image.fromarray((np.arange(40 * 60).reshape(40, 60) * 27).astype("<u2"))
+    told = {b"x" * 200: "its colour profile could not be applied"}
+    told[wide_profile()] = "colours converted from 'drawn wide' to sRGB"
+    for profile, note in told.items():
+        picture = read_picture(saved(deep, "PNG", icc_profile=profile))
+        assert picture.notes == ("more than 8 bits a channel, the high 8 were used", note)
+
+
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG"])
 def test_of_several_frames_the_first_is_used_and_said(format: str) -> None:
     first, second = (

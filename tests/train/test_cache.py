@@ -1,3 +1,4 @@
+import os
 import pickle
 import re
 from pathlib import Path
@@ -58,6 +59,22 @@ def test_a_broken_picture_leaves_no_half_cache(paths: list[Path], tmp_path: Path
     with pytest.raises(PictureError, match=re.escape("4.png")):
         open_cache(tmp_path / "cache", paths, decode, recipe="as is")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_writes_is_not(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    left = [
+        folder / name for name in (".pixels.bin.0ab_cdef", ".dermx-0ab_cdef", ".dermx-writing_")
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    for path in left[:2]:
+        os.utime(path, (0, 0))
+    open_cache(folder, paths, decode, recipe="as is")
+    assert [path.exists() for path in left] == [False, False, True]
 
 
 def test_pictures_are_read_only(paths: list[Path], tmp_path: Path) -> None:

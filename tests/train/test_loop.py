@@ -238,6 +238,25 @@ def test_resuming_with_other_settings_is_refused(
         run(task, config.with_train(epochs=1), tmp_path, digest="two", resume=True)
 
 
+def test_another_architecture_is_told_as_other_settings_not_as_a_list_of_weights(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    run(task, config.with_train(epochs=1), tmp_path, digest="one")
+    other = config.with_train(epochs=1, architecture="test_resnet")
+    with pytest.raises(ConfigError, match="started with other settings"):
+        run(task, other, tmp_path, digest="two", resume=True)
+
+
+def test_a_kill_before_the_last_row_of_the_history_loses_no_row(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    run(task, config, tmp_path)
+    rows = (tmp_path / "history.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "history.jsonl").write_text("".join(rows[:-1]))
+    run(task, config, tmp_path, resume=True)
+    assert (tmp_path / "history.jsonl").read_text() == "".join(rows)
+
+
 def test_a_damaged_checkpoint_is_named(task: Task, config: Config, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"rubbish")
     with pytest.raises(DataError, match=r"can't resume from .*checkpoint\.safetensors"):
@@ -275,6 +294,12 @@ def test_a_cpu_loads_pictures_in_its_own_process_and_a_gpu_in_several() -> None:
     assert loader_processes(-1, torch.device("cpu")) == 0
     assert 1 <= loader_processes(-1, torch.device("cuda")) <= 8
     assert loader_processes(3, torch.device("cpu")) == 3
+
+
+def test_a_process_bound_to_two_cores_loads_with_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr(loop, "usable_cores", lambda: 2)
+    assert loader_processes(-1, torch.device("cuda")) == 2
 
 
 def test_a_batch_that_does_not_divide_is_refused(

@@ -84,6 +84,22 @@ def test_out_of_fold_logits_may_come_from_other_networks() -> None:
     assert first.facts["cases"] == 1200
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"coverage": 90.0}, "coverage must be between 0 and 1, got 90"),
+        ({"coverage": 1.0}, "coverage must be between 0 and 1, got 1"),
+        ({"answered": 0.0}, r"answered must be in \(0, 1\], got 0"),
+        ({"sensitivity": 2.0}, r"sensitivity must be in \(0, 1\], got 2"),
+    ],
+)
+def test_a_share_out_of_its_range_is_refused_when_it_is_asked_for(
+    asked: dict[str, float], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Wanted(**asked)  # type: ignore[arg-type]
+
+
 def test_a_class_with_too_few_cases_is_named() -> None:
     known = world(600)
     few = known.select(~((known.labels == 6) & (np.cumsum(known.labels == 6) > 4)))

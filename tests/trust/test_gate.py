@@ -18,7 +18,6 @@ def hand_made() -> Gate:
         codes=CODES,
         groups=GROUPS,
         acceptance=0.95,
-        threshold=0.0,
         weight=np.eye(4, dtype=np.float32),
         bias=np.zeros(4, np.float32),
         offsets=np.array([1.0, 2.0], np.float32),
@@ -66,6 +65,8 @@ def test_parts_make_the_same_gate_through_json() -> None:
     features = np.random.default_rng(1).normal(size=(8, 4))
     assert (again.admit(features, LOGITS).score == gate.admit(features, LOGITS).score).all()
     assert sum(array.nbytes for array in arrays.values()) < 200
+    older = Gate.from_parts({**settings, "threshold": 0.0}, arrays)
+    assert (older.admit(features, LOGITS).rejected == gate.admit(features, LOGITS).rejected).all()
 
 
 def test_a_foreign_gate_is_refused() -> None:

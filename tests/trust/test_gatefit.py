@@ -133,7 +133,7 @@ def test_views_of_a_picture_are_averaged_in_order() -> None:
 def test_what_can_not_be_fitted_is_refused() -> None:
     with pytest.raises(InputError, match="unknown kind of stranger 'martian'"):
         fit_gate(KNOWN, STRANGERS, ["martian"] * 120, JUDGED)
-    with pytest.raises(InputError, match=r"acceptance and shrinkage must be .* got 0, 0.02"):
+    with pytest.raises(InputError, match=r"acceptance must be .* got 0 and 0.1"):
         fit_gate(KNOWN, STRANGERS, KINDS, JUDGED, acceptance=0)
     one = STRANGERS.select(np.arange(60))
     alike = Predictions(

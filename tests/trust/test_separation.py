@@ -6,17 +6,19 @@ from sklearn.metrics import roc_auc_score
 
 from dermx.diagnoses import CODES
 from dermx.errors import InputError
-from dermx.trust.separation import auroc, detector_row, let_in_at, shares_by, threshold_at
+from dermx.trust.separation import detector_row, let_in_at, shares_by, threshold_at
 
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
 
 @given(SCORES, SCORES)
 def test_auroc_agrees_with_scikit_learn_ties_included(known: list[int], strange: list[int]) -> None:
+    row = detector_row(
+        np.array(known), np.zeros(len(known)), np.array(strange), ["drawn"] * len(strange),
+        codes=CODES, threshold=0,
+    )  # fmt: skip
     truth = [0] * len(known) + [1] * len(strange)
-    assert auroc(np.array(known), np.array(strange)) == pytest.approx(
-        roc_auc_score(truth, known + strange)
-    )
+    assert row["auroc_drawn"] == pytest.approx(roc_auc_score(truth, known + strange))
 
 
 @given(SCORES, st.integers(1, 100))
@@ -53,8 +55,8 @@ def test_a_row_keeps_near_and_far_apart_and_names_every_class() -> None:
     assert row["rejected_df"] is None
 
 
-def test_no_stranger_and_no_share_are_refused() -> None:
-    with pytest.raises(InputError, match="got 2 and 0; check the folders"):
-        auroc(np.zeros(2), np.zeros(0))
+def test_no_known_case_and_no_share_are_refused() -> None:
+    with pytest.raises(InputError, match="no known case to set a threshold with"):
+        threshold_at(np.zeros(0), 0.95)
     with pytest.raises(InputError, match=r"in \(0, 1\], got 0"):
         threshold_at(np.zeros(2), 0)

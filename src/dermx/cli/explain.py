@@ -6,12 +6,7 @@ from typing import Annotated
 
 import typer
 
-
-class Part(StrEnum):
-    """Which of a run's own pictures."""
-
-    val = "val"
-    test = "test"
+from dermx.cli.arguments import RUN, Part
 
 
 class Method(StrEnum):
@@ -75,7 +70,7 @@ def explain(
 
 
 def audit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    run: Annotated[Path, RUN],
     on: Annotated[Part, typer.Option(help="Part of the run's own pictures.")] = Part.test,
     sample: Annotated[
         int, typer.Option(help="Lesions per class for deletion, insertion and ROAD.")

@@ -59,7 +59,7 @@ def dermx(
         typer.echo(context.get_help())
 
 
-@app.command()
+@app.command(short_help="Which diagnosis, how sure, and whether to believe it.")
 def predict(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH", help="Pictures, or folders of them.")
@@ -106,26 +106,27 @@ def predict(
     raise typer.Exit(status)
 
 
-for command in (  # in the order of the help
-    page,
-    training.train,
-    training.evaluate,
-    training.crossval,
-    training.ensemble,
-    quantize,
-    metadata,
-    training.export,
-    trust_commands.calibrate,
-    ood_commands.ood,
-    trust_commands.uncertainty,
-    trust_commands.trust,
-    explain,
-    audit,
-    longitudinal,
-    training.check,
-    trust_commands.selftest,
+for command, in_short in (  # in the order of the help; at most 58 letters, or it cuts them
+    (page, "Open the page: a picture in, an answer with its doubts."),
+    (training.train, "Train a model; RUN holds all the result depends on."),
+    (training.evaluate, "Score a model, with 95 % intervals by lesion."),
+    (training.crossval, "Train and test K times on folds by lesion."),
+    (training.ensemble, "Make one model of several."),
+    (quantize, "Make the model under a third as large; show the cost."),
+    (metadata, "Fit a head on age, sex and site; score it, too."),
+    (training.export, "Write the model to deploy, checked against PyTorch."),
+    (training.prune, "Remove what a finished run can do without."),
+    (trust_commands.calibrate, "Does 80 % confidence mean right 80 times in 100?"),
+    (ood_commands.ood, "Know when not to answer: fit and compare gates."),
+    (trust_commands.uncertainty, "How much do answers scatter?"),
+    (trust_commands.trust, "Fit all trust parts and write them into the model."),
+    (explain, "Show where the model looked: heat maps."),
+    (audit, "Check the maps, and what the model leans on."),
+    (longitudinal, "Is my treatment working? Effects on daily severity."),
+    (training.check, "Verify model, settings, data and devices."),
+    (trust_commands.selftest, "Check the trust mathematics, without model or data."),
 ):
-    app.command()(command)
+    app.command(short_help=in_short)(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,22 +5,17 @@ from typing import Annotated
 
 import typer
 
-from dermx.cli.explain import Part
+from dermx.cli.arguments import FIT, RUN, Part
 
 
 def metadata(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    run: Annotated[Path, RUN],
     on: Annotated[Part, typer.Option(help="Part of the run's own pictures.")] = Part.test,
-    predictions: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="NPZ", help="Fit on these out-of-fold predictions instead of the val part."
-        ),
-    ] = None,
+    fit: Annotated[Path | None, FIT] = None,
 ) -> None:
     """Fit a head on age, sex and site; score it beside the picture alone."""
     from dermx.cli.progress import track
     from dermx.workflow.metadata import metadata_run
 
-    table = metadata_run(run, on=on.value, fit_on=predictions, track=track, say=typer.echo)
+    table = metadata_run(run, on=on.value, fit=fit, track=track, say=typer.echo)
     typer.echo(f"figures: {table}")

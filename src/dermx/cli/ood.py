@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dermx.cli.trust import RUN, SELF_TEST, Views
+from dermx.cli.arguments import RUN, VIEWS, Views
+from dermx.cli.trust import SELF_TEST
 
 
 def ood(
@@ -20,7 +21,7 @@ def ood(
         Path | None,
         typer.Option(metavar="DIR", help="DermNet's acne class: its other names count, too."),
     ] = None,
-    views: Annotated[Views, typer.Option(help="Views of each picture.")] = Views.eight,
+    views: Annotated[Views, VIEWS] = Views.eight,
     acceptance: Annotated[
         float, typer.Option(help="Share of each class's pictures to let in.")
     ] = 0.95,

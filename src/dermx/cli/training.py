@@ -1,4 +1,4 @@
-"""`dermx train` and what is done with a run: evaluate, cross-validate, combine, export; `check`."""
+"""`dermx train` and what follows: evaluate, cross-validate, combine, export, prune; `check`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -123,8 +123,9 @@ def evaluate(
         typer.Option(help="Fit this rule and a screening threshold on val; score them, too."),
     ] = None,
     sensitivity: Annotated[
-        float, typer.Option(help="With --decide: wanted for mel, bcc and akiec.")
-    ] = 0.92,
+        float | None,
+        typer.Option(help="With --decide: wanted for mel, bcc and akiec. [0.92]"),
+    ] = None,
     views: Annotated[
         int, typer.Option(help="1, or 8: the mean over turns and mirror images, as in use.")
     ] = 1,
@@ -230,6 +231,18 @@ def export(
     from dermx.workflow.training import export_run
 
     typer.echo(f"model: {export_run(run, out, say=typer.echo)}")
+
+
+def prune(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+) -> None:
+    """Remove what a finished run can do without: checkpoint, cache, stored predictions.
+
+    Commands make the predictions again when they need them; training can't be resumed afterwards.
+    """
+    from dermx.workflow.pruning import prune_run
+
+    prune_run(run, say=typer.echo)
 
 
 def check(

@@ -1,29 +1,11 @@
 """Commands that ask whether to believe a model: calibrate, uncertainty, trust, selftest."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-RUN = typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")
-FIT = typer.Option(
-    "--fit", metavar="FILE", help="Fit on these predictions (of `dermx crossval`), not on val."
-)
-
-
-class Part(StrEnum):
-    """Which of a run's own pictures figures are about."""
-
-    val = "val"
-    test = "test"
-
-
-class Views(StrEnum):
-    """How many views of each picture are averaged."""
-
-    one = "1"
-    eight = "8"
+from dermx.cli.arguments import FIT, RUN, VIEWS, Part, Views
 
 
 def _self_test(wanted: bool) -> None:
@@ -48,7 +30,7 @@ def selftest() -> None:
 def calibrate(
     run: Annotated[Path, RUN],
     on: Annotated[Part, typer.Option(help="Part that the figures are about.")] = Part.test,
-    views: Annotated[Views, typer.Option(help="Views of each picture.")] = Views.eight,
+    views: Annotated[Views, VIEWS] = Views.eight,
     fit: Annotated[Path | None, FIT] = None,
     self_test: Annotated[bool, SELF_TEST] = False,
 ) -> None:
@@ -89,7 +71,9 @@ def trust(
     run: Annotated[Path, RUN],
     outliers: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Pictures that are none of the eight, for the gate."),
+        typer.Option(
+            metavar="DIR", help="Pictures that are none of the eight, for a gate if RUN has none."
+        ),
     ] = None,
     dermnet: Annotated[
         Path | None,
@@ -100,7 +84,7 @@ def trust(
         typer.Option(metavar="BUNDLE", help="An exported copy of the model to write them into."),
     ] = None,
     fit: Annotated[Path | None, FIT] = None,
-    views: Annotated[Views, typer.Option(help="Views of each picture.")] = Views.eight,
+    views: Annotated[Views, VIEWS] = Views.eight,
     coverage: Annotated[
         float, typer.Option(help="Share of each class whose set holds the truth.")
     ] = 0.9,
@@ -116,9 +100,12 @@ def trust(
 ) -> None:
     """Fit all trust parts on the validation part and write them into the run's bundle."""
     from dermx.cli.progress import track
+    from dermx.errors import InputError
     from dermx.trust.fitting import Wanted
     from dermx.workflow.trusting import shift_figures, trust_figures, trust_run
 
+    if shift and measure is None:
+        raise InputError("--shift needs --measure PART, whose pictures are changed")
     made = trust_run(
         run,
         outliers=outliers,

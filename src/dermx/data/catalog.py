@@ -70,11 +70,7 @@ def check_cases(cases: Sequence[Case]) -> None:
             f"{len(unknown)} cases have an unknown diagnosis, first {unknown[0].diagnosis!r} of "
             f"{unknown[0].image}; known are {', '.join(CODES)}"
         )
-    missing = [case for case in cases if not case.path.is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(cases)} pictures are missing, first {missing[0].path}"
-        )
+    require_pictures(cases)
     diagnoses: dict[str, set[str | None]] = {}
     for case in cases:
         diagnoses.setdefault(case.lesion, set()).add(case.diagnosis)
@@ -83,6 +79,16 @@ def check_cases(cases: Sequence[Case]) -> None:
             f"{len(torn)} lesions have more than one diagnosis, e.g. {torn[:3]}; "
             f"{torn[0]} has {sorted(map(str, diagnoses[torn[0]]))}"
         )
+
+
+def require_pictures(cases: Sequence[Case]) -> None:
+    """Raise where files are not there, e.g. because their folder is not mounted.
+
+    Raises:
+        DataError: Says how many and which first.
+    """
+    if missing := [case.path for case in cases if not case.path.is_file()]:
+        raise DataError(f"{len(missing)} of {len(cases)} pictures are missing, first {missing[0]}")
 
 
 def grouped(cases: Sequence[Case], pairs: Iterable[tuple[str, str]]) -> list[Case]:

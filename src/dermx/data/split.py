@@ -170,16 +170,6 @@ def load_published_groups() -> dict[str, str]:
         return load_groups(path)
 
 
-def count_parts(
-    cases: Sequence[Case], parts: Mapping[str, str]
-) -> dict[tuple[str, str], tuple[int, int]]:
-    """Count pictures and groups by diagnosis and part, e.g. `{("mel", "test"): (223, 123)}`."""
-    images = Counter((case.diagnosis or "", parts[case.image]) for case in cases)
-    groups = {(case.diagnosis or "", parts[case.image], case.group) for case in cases}
-    lesions = Counter((diagnosis, part) for diagnosis, part, _ in groups)
-    return {key: (count, lesions[key]) for key, count in images.items()}
-
-
 def _stratum(inside: Sequence[Case]) -> str:
     counts = Counter(case.diagnosis or "" for case in inside)
     return max(sorted(counts), key=counts.__getitem__)

@@ -10,7 +10,6 @@ them by is taken up by the strength that is fitted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -19,10 +18,9 @@ import numpy as np
 
 from dermx.errors import InputError
 from dermx.evaluate.ensemble import balanced_log_loss
-from dermx.evaluate.intervals import bootstrap
+from dermx.evaluate.intervals import Estimate, bootstrap, estimate_json
 from dermx.evaluate.metrics import labelled, score
 from dermx.evaluate.screening import (
-    Estimate,
     Screening,
     dangerous,
     estimated_rates,
@@ -87,7 +85,7 @@ class OperatingPoint:
             "scores": _json(self.scores),
             "screening": {
                 "wanted_sensitivity": screening.wanted,
-                "threshold": _json({"": screening.threshold_interval})[""],
+                "threshold": estimate_json(screening.threshold_interval),
                 **_json(self.screened),
             },
         }
@@ -278,13 +276,7 @@ def score_rule(
 
 
 def _json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
-    return {
-        name: {
-            key: None if math.isnan(number) else number
-            for key, number in zip(("value", "low", "high"), estimate, strict=True)
-        }
-        for name, estimate in estimates.items()
-    }
+    return {name: estimate_json(estimate) for name, estimate in estimates.items()}
 
 
 def _line(name: str, estimate: Estimate) -> str:

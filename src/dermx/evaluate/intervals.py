@@ -10,8 +10,9 @@ training runs and the shift to other clinics are not in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from dermx.records import Predictions
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+Estimate: TypeAlias = tuple[float, float, float]  # value, and the ends of its 95 % interval
 _CELLS_AT_ONCE = 1_000_000  # weights held in memory: 8 MB
 
 
@@ -97,6 +99,29 @@ def draw_groups(
     return counts, member
 
 
+def case_weights(
+    groups: Sequence[str], *, n_boot: int, seed: int = 0
+) -> Float[np.ndarray, "n_boot n"]:
+    """How often each case counts when whole groups are drawn again; as `draw_groups`.
+
+    >>> case_weights(["a", "a"], n_boot=2)  # one group, so always drawn once
+    array([[1., 1.],
+           [1., 1.]])
+    """
+    counts, member = draw_groups(groups, n_boot=n_boot, seed=seed)
+    return counts[:, member].astype(np.float64)
+
+
+def estimate_json(estimate: Estimate) -> dict[str, float | None]:
+    """Return a value and the ends of its interval for JSON, None where a number is undefined.
+
+    >>> estimate_json((0.5, 0.25, float("nan")))
+    {'value': 0.5, 'low': 0.25, 'high': None}
+    """
+    named = zip(("value", "low", "high"), estimate, strict=True)
+    return {name: None if math.isnan(number) else float(number) for name, number in named}
+
+
 def percentile_interval(
     values: Float[np.ndarray, " n"], level: float = 0.95
 ) -> tuple[float, float]:
@@ -117,7 +142,7 @@ def mean_interval(
     n_boot: int = 2000,
     seed: int = 0,
     level: float = 0.95,
-) -> tuple[float, float, float]:
+) -> Estimate:
     """Mean of one number per case, with the interval that resampling whole groups gives.
 
     For paired comparisons hand in the differences. A case with NaN is left out.

@@ -157,15 +157,9 @@ def f1(confusion: Matrix) -> PerClass:
     return _ratio(2 * np.diagonal(confusion, axis1=-2, axis2=-1), both)
 
 
-def balanced_accuracy(confusion: Matrix, classes: list[int] | None = None) -> PerResample:
-    """Mean recall over the classes that have cases.
-
-    Args:
-        confusion: Counts, rows the truth, over all classes: an answer outside `classes` is wrong.
-        classes: Indices to average over; all when None.
-    """
-    found = recall(confusion)
-    return mean_defined(found if classes is None else found[..., classes])
+def balanced_accuracy(confusion: Matrix) -> PerResample:
+    """Mean recall over the classes that have cases."""
+    return mean_defined(recall(confusion))
 
 
 def aurocs(

@@ -14,14 +14,13 @@ import numpy as np
 
 from dermx.diagnoses import MALIGNANT
 from dermx.errors import InputError
-from dermx.evaluate.intervals import draw_groups, percentile_interval
+from dermx.evaluate.intervals import Estimate, case_weights, percentile_interval
 from dermx.evaluate.metrics import labelled
 from dermx.records import Predictions
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 SLACK: Final = 1e-9  # of a count of cases: 0.28 * 25 is 7, not 7.000000000000001
 
 
@@ -47,7 +46,7 @@ def fit_screening(
     known = labelled(predictions)
     scores, positive = screening_scores(known.probs, known.codes), dangerous_cases(known)
     threshold = fit_threshold(scores, positive, sensitivity)
-    weights = _resampled(known, n_boot, seed)
+    weights = case_weights(known.groups, n_boot=n_boot, seed=seed)
     low, high = percentile_interval(fit_threshold(scores, positive, sensitivity, weights))
     return Screening(threshold=float(threshold), low=low, high=high, wanted=sensitivity)
 
@@ -131,23 +130,16 @@ def dangerous_cases(predictions: Predictions) -> Bool[np.ndarray, " n"]:
 
 
 def estimated_rates(
-    known: Predictions, flagged: np.ndarray, n_boot: int, seed: int
+    known: Predictions, flagged: np.ndarray, n_boot: int, seed: int = 0
 ) -> dict[str, Estimate]:
     """Sensitivity and specificity for danger, with 95 % intervals by lesion."""
     positive = dangerous_cases(known)
-    once, drawn = (
-        rates(flagged, positive),
-        rates(flagged, positive, _resampled(known, n_boot, seed)),
-    )
+    weights = case_weights(known.groups, n_boot=n_boot, seed=seed)
+    once, drawn = rates(flagged, positive), rates(flagged, positive, weights)
     return {
         name: (float(value), *percentile_interval(values))
         for name, value, values in zip(("sensitivity", "specificity"), once, drawn, strict=True)
     }
-
-
-def _resampled(known: Predictions, n_boot: int, seed: int) -> Float[np.ndarray, "n_boot n"]:
-    counts, member = draw_groups(known.groups, n_boot=n_boot, seed=seed)
-    return counts[:, member].astype(np.float64)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

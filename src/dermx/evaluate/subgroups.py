@@ -15,11 +15,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from dermx.errors import InputError
-from dermx.evaluate.intervals import mean_interval
+from dermx.evaluate.intervals import Estimate, mean_interval
 from dermx.evaluate.metrics import labelled
 from dermx.records import Case, Predictions
-
-Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 
 AGES: Final = ((0, 30), (30, 45), (45, 60), (60, 75), (75, 121))  # years, the upper end excluded
 UNKNOWN: Final = "not known"

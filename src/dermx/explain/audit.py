@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from dermx.diagnoses import CODES
-from dermx.evaluate.intervals import mean_interval
+from dermx.evaluate.intervals import Estimate, estimate_json, mean_interval
 from dermx.evaluate.subgroups import Subgroup
 from dermx.explain.faithfulness import Faithful
 from dermx.explain.localisation import Localised, Summary, summarise
@@ -25,7 +25,6 @@ from dermx.explain.shortcuts import AS_TAKEN, FIGURES, Called, Shortcut
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
 Located = Mapping[str, Sequence[tuple[str, str, Localised]]]  # map -> diagnosis, lesion, result
 
@@ -162,13 +161,15 @@ def as_dict(audit: Audit) -> dict[str, Any]:
         "faithfulness": {
             "lesions": len(curves.groups),
             "maps": {
-                name: {measure: _estimate(curves.estimate(name, measure)) for measure in MEASURES}
+                name: {
+                    measure: estimate_json(curves.estimate(name, measure)) for measure in MEASURES
+                }
                 for name in curves.maps
             },
             "gain": {
                 rival: {
                     measure: {
-                        **_estimate(curves.gain(measure, rival)),
+                        **estimate_json(curves.gain(measure, rival)),
                         "intervals_apart": curves.apart(measure, rival),
                     }
                     for measure in MEASURES
@@ -189,35 +190,35 @@ def as_dict(audit: Audit) -> dict[str, Any]:
             "passes": sanity.passes,
             "passes_below": PASSES_BELOW,
             "stages": [
-                {"share_of_layers": share, **_estimate(mean_interval(found, sanity.groups))}
+                {"share_of_layers": share, **estimate_json(mean_interval(found, sanity.groups))}
                 for share, found in sanity.stages
             ],
-            "absolute": _estimate(mean_interval(sanity.absolute, sanity.groups)),
-            "other_picture": _estimate(mean_interval(sanity.other_picture, sanity.groups)),
+            "absolute": estimate_json(mean_interval(sanity.absolute, sanity.groups)),
+            "other_picture": estimate_json(mean_interval(sanity.other_picture, sanity.groups)),
         },
         "shortcuts": [
             {
                 "change": row.change,
                 "cases": row.cases,
                 "lesions": row.lesions,
-                **{name: _estimate(row.figures[name]) for name in FIGURES},
-                "drop": {name: _estimate(row.drops[name]) for name in FIGURES},
-                "other_answers": _estimate(row.other_answers),
-                "called_mel": _estimate(row.called_mel),
+                **{name: estimate_json(row.figures[name]) for name in FIGURES},
+                "drop": {name: estimate_json(row.drops[name]) for name in FIGURES},
+                "other_answers": estimate_json(row.other_answers),
+                "called_mel": estimate_json(row.called_mel),
             }
             for row in audit.shortcuts
         ],
         "called_acne": [
             {"kind": row.kind, "pictures": row.pictures, "patients": row.patients}
-            | _estimate(row.share)
+            | estimate_json(row.share)
             for row in audit.acne
         ],
         "subgroups": [
             {
                 **{k: v for k, v in row._asdict().items() if isinstance(v, str | int)},
-                "expected": _number(row.expected),
+                "expected": None if math.isnan(row.expected) else row.expected,
                 **{
-                    name: _estimate(getattr(row, name))
+                    name: estimate_json(getattr(row, name))
                     for name in ("accuracy", "gap", "recall_mel")
                 },
             }
@@ -307,16 +308,8 @@ def _percent(estimate: Estimate) -> str:
     return f"{estimate[0]:.0%} ({estimate[1]:.0%} to {estimate[2]:.0%})"
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _estimate(estimate: Estimate) -> dict[str, float | None]:
-    return dict(zip(("value", "low", "high"), map(_number, estimate), strict=True))
-
-
 def _summary(one: Summary) -> dict[str, Any]:
     return {"pictures": one.pictures} | {
-        name: _estimate(getattr(one, name))
+        name: estimate_json(getattr(one, name))
         for name in ("hit", "energy", "area", "ratio", "ratio_each")
     }

@@ -14,16 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from dermx.evaluate.figures import png
+from dermx.evaluate.intervals import Estimate
 from dermx.explain.faithfulness import Faithful
 from dermx.explain.shortcuts import AS_TAKEN, Shortcut
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
-__all__ = ["curves_figure", "examples_figure", "png", "sanity_figure", "shortcuts_figure"]
-
-Estimate = tuple[float, float, float]
 # Okabe and Ito's palette, told apart with any colour vision; ours first.
 COLOURS: Final = ("#0072B2", "#D55E00", "#8a8f99")
 INK, QUIET, LINE = "#1f2430", "#6b7280", "#c3c8d0"

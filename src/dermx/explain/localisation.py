@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from dermx.errors import InputError
-from dermx.evaluate.intervals import draw_groups, mean_interval, percentile_interval
+from dermx.evaluate.intervals import Estimate, draw_groups, mean_interval, percentile_interval
 from dermx.records import View
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Float64
 
 Mask: TypeAlias = "Bool[np.ndarray, 'height width']"
-Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 
 
 class Localised(NamedTuple):

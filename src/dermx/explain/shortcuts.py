@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from dermx.errors import InputError
-from dermx.evaluate.intervals import draw_groups, mean_interval, percentile_interval
+from dermx.evaluate.intervals import Estimate, draw_groups, mean_interval, percentile_interval
 from dermx.evaluate.metrics import confusion_matrix, labelled, named
 from dermx.model.runtime import Session
 from dermx.records import Predictions
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
 
 Pixels: TypeAlias = "UInt8[np.ndarray, 'h w 3']"
-Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
 
 FIGURES: Final = ("accuracy", "balanced_accuracy_dermoscopic", "recall_mel")
 AS_TAKEN: Final = "as taken"

@@ -4,7 +4,6 @@ A study in, matplotlib figures out. No pyplot, so no global state and no window;
 matplotlib and is imported only where a figure is drawn.
 """
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from dermx.errors import InputError
+from dermx.evaluate.figures import png
 from dermx.longitudinal.power import PowerCell
 from dermx.longitudinal.study import TreatmentStudy, p_text
 
@@ -201,13 +201,6 @@ def power(cells: Sequence[PowerCell], unit: str) -> Figure:
                    fontsize=10.5)  # fmt: skip
     axes.legend(frameon=False, labelcolor=_INK, fontsize=9.5, loc="lower right")
     return figure
-
-
-def png(figure: Figure, dpi: int = 150) -> bytes:
-    """Render a figure; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def all_figures(study: TreatmentStudy) -> Mapping[str, bytes]:

@@ -48,14 +48,15 @@ def write_study(
         MissingExtraError: matplotlib is not installed.
     """
     with needs("drawing the study's figures", "stats"):
-        from dermx.longitudinal import figures  # here: the tables need no matplotlib
+        from dermx.evaluate.figures import png  # here: the tables need no matplotlib
+        from dermx.longitudinal import figures
     pictures = dict(figures.all_figures(study))
     files = {"patients.csv": patients_csv(study.patients)}
     if study.effects:
         files["effects.csv"] = effects_csv(study)
         files["effects.md"] = effects_markdown(study)
     if cells:
-        pictures["power.png"] = figures.png(figures.power(cells, study.visits.config.unit))
+        pictures["power.png"] = png(figures.power(cells, study.visits.config.unit))
         files["power.csv"] = _csv([asdict(cell) for cell in cells])
     files["study.json"] = json.dumps(study.to_dict(), indent=2, allow_nan=False) + "\n"
     page = as_page(study, pictures, title=title, facts=facts or {}, cells=cells)

@@ -129,6 +129,7 @@ def write_bundle(
     bias: Float[np.ndarray, " classes"],
     figures: Mapping[str, Any],
     card: str,
+    finish: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
     """Write a model's folder, whole or not at all; a bundle that was there is replaced.
 
@@ -143,6 +144,8 @@ def write_bundle(
         bias: Of the linear layer; stored as float32.
         figures: What was measured, JSON values only.
         card: The model card, Markdown.
+        finish: Checks the new bundle, or adds trust parts to it, before it takes its place; what
+            it raises leaves the old one as it was.
 
     Raises:
         BundleError: The folder holds something else than a bundle, a class is unknown, or the
@@ -169,6 +172,8 @@ def write_bundle(
             "sha256": {part: _sha256(fresh / part) for part in (NETWORK, HEAD, CARD)},
         }
         (fresh / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        if finish is not None:
+            finish(load_bundle(fresh))
 
     _replace(folder, fill)
     return load_bundle(folder)

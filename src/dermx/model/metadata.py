@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from dermx.errors import BundleError, InputError
+from dermx.errors import InputError
 from dermx.records import Case, write_whole
 
 if TYPE_CHECKING:
@@ -85,32 +85,6 @@ class MetadataHead:
         with write_whole(path) as file:
             file.write((json.dumps(content, indent=1) + "\n").encode())
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a file written by `save`.
-
-        Raises:
-            BundleError: It is missing or not such a file.
-        """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            head = cls(
-                codes=tuple(content["codes"]),
-                sites=tuple(content["sites"]),
-                centre=np.array(content["centre"], np.float64),
-                table=np.array(content["table"], np.float64),
-                scale=float(content["scale"]),
-                bias=np.array(content["bias"], np.float64),
-            )
-            columns, classes = len(AGES) + 1 + len(head.sites), len(head.codes)
-            if head.table.shape != (columns, classes) or head.bias.shape != (classes,):
-                raise ValueError(f"a table of {head.table.shape}, need {(columns, classes)}")
-            if head.centre.shape != (columns,) or not np.isfinite(head.table).all():
-                raise ValueError("numbers are missing")
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{path} is not a metadata head: {error}") from error
-        return head
-
 
 def raw_columns(
     patients: Sequence[Patient], sites: Sequence[str]
@@ -163,7 +137,7 @@ def fit_metadata(
     Raises:
         InputError: There is not one patient and one label per picture, or a label is not known.
     """
-    from scipy.optimize import minimize  # training's; a bundle with a head is read without it
+    from scipy.optimize import minimize  # comes with dermx[train]; using a head needs NumPy alone
 
     n, k = logits.shape
     if not n == len(patients) == len(labels) or n == 0 or labels.min() < 0:

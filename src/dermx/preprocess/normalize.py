@@ -38,14 +38,3 @@ def normalize(
     values: np.ndarray = np.multiply(planes, scale[:, None, None], out=out, dtype=np.float32)
     values -= offset[:, None, None]
     return values
-
-
-def denormalize(
-    values: Float32[np.ndarray, "*batch 3 h w"],
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> UInt8[np.ndarray, "*batch h w 3"]:
-    """Invert `normalize`, rounded and clipped to 0 to 255."""
-    scaled = np.moveaxis(values, -3, -1) * np.asarray(std, np.float32)
-    pixels = scaled + np.asarray(mean, np.float32)
-    return np.asarray(np.clip(np.rint(pixels * 255), 0, 255), np.uint8)

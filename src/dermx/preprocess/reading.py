@@ -151,19 +151,22 @@ def _from_image(
         notes = _frame_note(image) + _depth_note(image)
         if min_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
             image.draft(None, (max(1, min_side), max(1, min_side)))
-        if isinstance(image, TiffImagePlugin.TiffImageFile | GifImagePlugin.GifImageFile):
+        tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+        early_note = _orientation(image)[1] if tiff else ()  # PIL turns it by itself and forgets
+        if tiff or isinstance(image, GifImagePlugin.GifImageFile):
             with _quiet():
                 image.load()
         else:  # these decode without warnings, so threads need not wait for each other
             image.load()
         turn, turn_note = _orientation(image)
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            width, height = image.size  # PIL turns TIFF by itself
+        if tiff:
+            width, height = image.size
         rgb, colour_notes = _to_rgb(image, name)
         if turn is not None:
             rgb = rgb.transpose(turn)
         size = (width, height) if turn in _SIDEWAYS else (height, width)
-        return Picture(pixels=np.array(rgb), size=size, notes=notes + turn_note + colour_notes)
+        notes += (early_note or turn_note) + colour_notes
+        return Picture(pixels=np.array(rgb), size=size, notes=notes)
 
 
 def _check_size(size: tuple[int, int], name: str, limits: ReadLimits) -> None:
@@ -220,7 +223,7 @@ def _orientation(image: Image.Image) -> tuple[Image.Transpose | None, tuple[str,
 def _to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ...]]:
     """Convert a decoded picture of any mode to RGB."""
     if image.mode.startswith("I;16"):
-        return _deep_grey(image).convert("RGB"), ()
+        image = _deep_grey(image)
     if image.mode not in _MODES:
         raise PictureError(
             f"{name} holds {_UNUSABLE.get(image.mode, f'{image.mode} values')}; "
@@ -247,7 +250,9 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     bits = tags.get(258, (16,))  # BitsPerSample
     grey = (values >> (bits[0] - 8 if 8 < bits[0] <= 16 else 8)).astype(np.uint8)
     inverted = tags.get(262) == 0  # PhotometricInterpretation: white is 0, which PIL leaves so
-    return Image.fromarray(255 - grey if inverted else grey)
+    shallow = Image.fromarray(255 - grey if inverted else grey)
+    shallow.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
+    return shallow
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 Decode: TypeAlias = "Callable[[Path], UInt8[np.ndarray, 'h w 3']]"
 Pictures: TypeAlias = "Iterable[UInt8[np.ndarray, 'h w 3']]"
 Track: TypeAlias = "Callable[[Pictures, str, int], Pictures]"
+# What `write_whole` and `write_bundle` call what is not yet whole: a killed process leaves it.
+LEFT: Final = re.compile(r"\.(dermx-|.+\.)[a-z0-9_]{8}")
+STALE: Final = 60  # seconds without a write, after which nobody is writing any more
 
 
 class PixelCache:
@@ -84,6 +89,9 @@ def open_cache(
         if cache.key == key:
             return cache
     folder.mkdir(parents=True, exist_ok=True)
+    for path in leftovers(folder):
+        if time.time() - path.stat().st_mtime > STALE:  # else of a run that fills the same cache
+            path.unlink()
     (folder / "index.npz").unlink(missing_ok=True)  # never an old index beside new pixels
     shapes, starts, position = [], [], 0
     threads = threads or usable_cores()
@@ -98,6 +106,11 @@ def open_cache(
     with write_whole(folder / "index.npz") as file:
         np.savez(file, shapes=np.array(shapes), starts=np.array(starts), key=np.array(key))
     return PixelCache(folder)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed writes have left in a folder and below."""
+    return [path for path in folder.rglob(".*") if LEFT.fullmatch(path.name)]
 
 
 def _in_order(

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dermx.errors import DataError
+from dermx.errors import ConfigError, DataError
 from dermx.records import write_whole
 
 
@@ -47,16 +47,26 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    digest: str,
 ) -> Progress:
     """Put a saved state back into freshly made parts.
 
     Raises:
+        ConfigError: The run was started with another `digest`.
         DataError: The file is damaged or of another network.
     """
     try:
         with safe_open(path, framework="pt") as file:
             progress = Progress(**json.loads((file.metadata() or {})["progress"]))
+            if progress.digest != digest:  # first: another network's tensors don't fit
+                raise ConfigError(
+                    f"{path.parent} was started with other settings, pictures or weights"
+                )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for module, part in ((network, "network."), (average, "average.")):
             module.load_state_dict(
@@ -66,6 +76,8 @@ def load_checkpoint(
                     if key.startswith(part)
                 }
             )
+    except ConfigError:
+        raise
     except Exception as error:  # safetensors and torch raise many kinds for a damaged file
         raise DataError(f"can't resume from {path}: {error}") from error
     state = optimizer.state_dict()

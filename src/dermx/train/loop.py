@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import json
-import os
 import platform
 import sys
 import time
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from dermx.config import Config, TrainConfig
 from dermx.errors import ConfigError
+from dermx.model.runtime import usable_cores
 from dermx.records import write_whole
 from dermx.train.cache import PixelCache
 from dermx.train.checkpoint import Progress, load_checkpoint, save_checkpoint, save_tensors
@@ -142,9 +142,11 @@ def fit(
 
     progress = Progress(digest=digest)
     if resume and (out / "checkpoint.safetensors").is_file():
-        progress = load_checkpoint(out / "checkpoint.safetensors", network, average, optimizer)
-        if progress.digest != digest:
-            raise ConfigError(f"{out} was started with other settings, pictures or weights")
+        progress = load_checkpoint(
+            out / "checkpoint.safetensors", network, average, optimizer, digest=digest
+        )
+        if accelerator.is_main_process:  # killed between the two files, it lacks a row
+            write_history(out / "history.jsonl", progress.history)
         if accelerator.scaler is not None and progress.scaler:
             accelerator.scaler.load_state_dict(progress.scaler)
         say(f"resumed after epoch {progress.epoch} of {settings.epochs}")
@@ -275,7 +277,7 @@ def loader_processes(wanted: int, device: torch.device) -> int:
     """
     if wanted >= 0:
         return wanted
-    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+    return 0 if device.type == "cpu" else min(8, usable_cores())
 
 
 class Averaged(NamedTuple):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from dermx.errors import InputError
-from dermx.evaluate.intervals import draw_groups
+from dermx.evaluate.intervals import case_weights
 from dermx.evaluate.metrics import labelled
 from dermx.evaluate.screening import fit_screening
 from dermx.records import Predictions
@@ -52,6 +52,13 @@ class Wanted:
     answered: float = 0.8  # share of known cases to answer, at least
     sensitivity: float = 0.92  # for mel, bcc and akiec, of the referral
     n_boot: int = RESAMPLES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coverage < 1:
+            raise InputError(f"coverage must be between 0 and 1, got {self.coverage:g}")
+        for name in ("answered", "sensitivity"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(f"{name} must be in (0, 1], got {getattr(self, name):g}")
 
 
 def fit_trust(
@@ -222,13 +229,13 @@ def _fit_rule(
     """Switch on what ranks errors better than confidence, then set the confidence threshold."""
     judged = judge(trust, own.features, weight, bias)
     wrong = judged.answers != own.labels
-    counts, member = draw_groups(own.groups, n_boot=wanted.n_boot)
+    drawn = case_weights(own.groups, n_boot=wanted.n_boot)
     candidates = doubts(trust, judged, own.views)
     gains = {
         name: dict(
             zip(
                 ("gain", "low", "high"),
-                worth(doubt, candidates["confidence"], wrong, counts[:, member]),
+                worth(doubt, candidates["confidence"], wrong, drawn),
                 strict=True,
             )
         )

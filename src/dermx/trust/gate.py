@@ -42,7 +42,7 @@ class Admission:
     # Log odds of "a stranger" against "of the answer's source", less those at which the wanted
     # share of known cases is let in.
     score: Float[np.ndarray, " n"]
-    rejected: Bool[np.ndarray, " n"]  # strangers
+    rejected: Bool[np.ndarray, " n"]  # strangers, of a score above 0
     # Let in, but too much like another condition to be answered. For acne this is the strip where
     # rosacea lies as well; for dermoscopy, easily told from photographs, it is empty or thin.
     unsure: Bool[np.ndarray, " n"]
@@ -51,12 +51,11 @@ class Admission:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gate:
-    """What decides whether a picture is answered; 26 KB, so it travels with a model."""
+    """What decides whether a picture is answered; 51 KB as shipped, so it travels with a model."""
 
     codes: tuple[str, ...]  # of the logits
     groups: tuple[str, ...]  # of the layer: sources of known pictures, then kinds of strangers
     acceptance: float  # share of known cases that was to be let in
-    threshold: float  # a score above it is a stranger
     weight: Float32[np.ndarray, "c groups"]
     bias: Float32[np.ndarray, " groups"]
     offsets: Float32[np.ndarray, " sources"]  # log odds that make the score 0, per source
@@ -79,7 +78,7 @@ class Gate:
         groups = features.astype(np.float64) @ self.weight + self.bias
         known = len(self.offsets)
         score = _odds(groups, source, known) - self.offsets[source]
-        rejected = score > self.threshold
+        rejected = score > 0
         kinds = self.groups[known:]
         return Admission(
             score=score,
@@ -103,7 +102,6 @@ class Gate:
             "codes": list(self.codes),
             "groups": list(self.groups),
             "acceptance": self.acceptance,
-            "threshold": self.threshold,
         }
         return settings, {f"gate_{name}": getattr(self, name) for name in _ARRAYS}
 
@@ -124,7 +122,6 @@ class Gate:
                 codes=tuple(str(code) for code in settings["codes"]),
                 groups=tuple(str(group) for group in settings["groups"]),
                 acceptance=float(settings["acceptance"]),
-                threshold=float(settings["threshold"]),
                 **{name: np.asarray(arrays[f"gate_{name}"], np.float32) for name in _ARRAYS},
             )
             sources = len(np.unique(gate.sources))

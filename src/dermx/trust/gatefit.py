@@ -73,11 +73,9 @@ def fit_gate(
     Raises:
         InputError: A share is out of its range, a kind is unknown, or a group has no case.
     """
-    if not (0 < acceptance <= 1 and 0 <= let_in <= 1 and 0 < shrinkage <= 1):
-        raise InputError(
-            "acceptance and shrinkage must be in (0, 1] and let_in in [0, 1], "
-            f"got {acceptance}, {shrinkage} and {let_in}"
-        )
+    check_shares(acceptance, let_in)
+    if not 0 < shrinkage <= 1:
+        raise InputError(f"shrinkage must be in (0, 1], got {shrinkage:g}")
     groups = groups_of(known.codes, kinds)
     weight, bias = _fit_layer(known, strangers, kinds, groups, shrinkage)
     if crossed is None:
@@ -100,12 +98,23 @@ def fit_gate(
         codes=known.codes,
         groups=groups,
         acceptance=acceptance,
-        threshold=0.0,
         weight=weight.astype(np.float32),
         bias=bias.astype(np.float32),
         offsets=np.array(offsets, np.float32),
         cautions=np.array(cautions, np.float32),
     )
+
+
+def check_shares(acceptance: float, let_in: float) -> None:
+    """Refuse shares that `fit_gate` can't take, before anything is predicted.
+
+    Raises:
+        InputError: One is out of its range.
+    """
+    if not (0 < acceptance <= 1 and 0 <= let_in <= 1):
+        raise InputError(
+            f"acceptance must be in (0, 1] and let_in in [0, 1], got {acceptance:g} and {let_in:g}"
+        )
 
 
 def cross_fit(

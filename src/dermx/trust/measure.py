@@ -13,9 +13,9 @@ import numpy as np
 
 from dermx.diagnoses import DERMOSCOPIC
 from dermx.errors import InputError
-from dermx.evaluate.intervals import draw_groups, percentile_interval
+from dermx.evaluate.intervals import case_weights, estimate_json, percentile_interval
 from dermx.evaluate.metrics import labelled
-from dermx.evaluate.screening import dangerous_cases, rates
+from dermx.evaluate.screening import estimated_rates
 from dermx.records import Predictions
 from dermx.trust.calibration import (
     brier_score,
@@ -39,15 +39,7 @@ Figure = dict[str, float | None]
 
 def estimate(value: float, drawn: np.ndarray) -> Figure:
     """Return a figure with its interval; what is undefined is None."""
-    numbers = (value, *percentile_interval(drawn))
-    named = zip(("value", "low", "high"), numbers, strict=True)
-    return {name: None if np.isnan(number) else float(number) for name, number in named}
-
-
-def resamples(predictions: Predictions, n_boot: int) -> Float[np.ndarray, "n_boot n"]:
-    """How often each case counts when whole lesions are drawn again."""
-    counts, member = draw_groups(predictions.groups, n_boot=n_boot)
-    return counts[:, member].astype(np.float64)
+    return estimate_json((value, *percentile_interval(drawn)))
 
 
 def calibration_figures(
@@ -81,7 +73,7 @@ def calibration_figures(
         "brier": brier_score,
         "log_loss": log_loss,
     }
-    drawn = resamples(known, n_boot)
+    drawn = case_weights(known.groups, n_boot=n_boot)
     labels = known.labels
     told = {
         name: estimate(
@@ -110,7 +102,7 @@ def set_figures(
     inside: Bool[np.ndarray, "n classes"], known: Predictions, *, n_boot: int = N_BOOT
 ) -> dict[str, Any]:
     """Coverage of prediction sets, in all and per class with the number of cases."""
-    labels, drawn = known.labels, resamples(known, n_boot)
+    labels, drawn = known.labels, case_weights(known.groups, n_boot=n_boot)
     found = coverage_of(inside, labels)
     held = inside[np.arange(len(labels)), labels]
     rows = {}
@@ -135,7 +127,7 @@ def doubt_figures(
     n_boot: int = N_BOOT,
 ) -> dict[str, dict[str, Any]]:
     """How well each doubt ranks errors: AURC, AUGRC and its gain, accuracy at 80 % answered."""
-    drawn = resamples(known, n_boot)
+    drawn = case_weights(known.groups, n_boot=n_boot)
     base, rows = doubts["confidence"], {}
     for name, doubt in doubts.items():
         gain = worth(doubt, base, wrong, drawn)
@@ -145,7 +137,7 @@ def doubt_figures(
         rows[name] = {
             "aurc": aurc(doubt, wrong),
             "augrc": augrc(doubt, wrong),
-            "augrc_gain": dict(zip(("value", "low", "high"), gain, strict=True)),
+            "augrc_gain": estimate_json(gain),
             "accuracy_at_80": estimate(at_most, np.array(again)),
             "gain_at_80": estimate(
                 at_most - float(1 - wrong.mean()), np.array(again) - np.array(full)
@@ -162,7 +154,7 @@ def answered_figures(
     n_boot: int = N_BOOT,
 ) -> dict[str, Figure]:
     """Share of cases that the rule answers, and accuracy there and over all."""
-    drawn = resamples(known, n_boot)
+    drawn = case_weights(known.groups, n_boot=n_boot)
     right, answered = ~wrong, ~abstain
     with np.errstate(invalid="ignore", divide="ignore"):
         again = {
@@ -182,10 +174,8 @@ def referral_figures(
     refer: Bool[np.ndarray, " n"], known: Predictions, *, n_boot: int = N_BOOT
 ) -> dict[str, Figure]:
     """Sensitivity and specificity of the referral for mel, bcc and akiec."""
-    positive = dangerous_cases(known)
-    once, again = rates(refer, positive), rates(refer, positive, resamples(known, n_boot))
-    names = ("sensitivity", "specificity")
-    return {n: estimate(float(v), d) for n, v, d in zip(names, once, again, strict=True)}
+    found = estimated_rates(known, refer, n_boot)
+    return {name: estimate_json(one) for name, one in found.items()}
 
 
 def rejected_by_class(

@@ -69,13 +69,13 @@ def _scores(
     labels = [f"{name}  {len(values)}" for name, values, _ in strips]
     axes.set_yticks(range(len(strips)), labels, color=_INK)
     axes.invert_yaxis()
-    axes.axvline(gate.threshold, color=_INK, linewidth=1)
+    axes.axvline(0, color=_INK, linewidth=1)
     caution = float(gate.cautions.min())
     if caution < 0:
-        axes.axvspan(caution, gate.threshold, color=_LINE, alpha=0.45, linewidth=0, zorder=0)
+        axes.axvspan(caution, 0, color=_LINE, alpha=0.45, linewidth=0, zorder=0)
         axes.annotate(
             "unsure, if acne ",
-            (gate.threshold, 1.0),
+            (0, 1.0),
             xycoords=("data", "axes fraction"),
             ha="right",
             va="bottom",
@@ -84,7 +84,7 @@ def _scores(
         )
     axes.annotate(
         " turned away →",
-        (gate.threshold, 1.0),
+        (0, 1.0),
         xycoords=("data", "axes fraction"),
         va="bottom",
         color=_INK,

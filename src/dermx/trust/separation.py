@@ -13,27 +13,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from dermx.errors import InputError
+from dermx.evaluate.metrics import auroc
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 NEAR: Final = "clinical"
 SLACK: Final = 1e-9  # of a count of cases
-
-
-def auroc(known: Float[np.ndarray, " n"], strange: Float[np.ndarray, " m"]) -> float:
-    """Chance that a stranger scores higher than a known case; ties count half.
-
-    Raises:
-        InputError: There is no known case or no stranger.
-
-    >>> auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0]))  # pairs: 1, 1, 1/2, 1
-    0.875
-    """
-    _need(known, strange)
-    order = np.sort(known)
-    below = np.searchsorted(order, strange, "left") + np.searchsorted(order, strange, "right")
-    return float(below.mean() / (2 * len(known)))
 
 
 def threshold_at(known: Float[np.ndarray, " n"], acceptance: float) -> float:
@@ -47,7 +33,8 @@ def threshold_at(known: Float[np.ndarray, " n"], acceptance: float) -> float:
     """
     if not 0 < acceptance <= 1:
         raise InputError(f"the share of known cases to let in must be in (0, 1], got {acceptance}")
-    _need(known, known)
+    if not len(known):
+        raise InputError("no known case to set a threshold with")
     return float(np.sort(known)[int(np.ceil(acceptance * len(known) - SLACK)) - 1])
 
 
@@ -99,22 +86,19 @@ def detector_row(
     of_kind = np.array(kinds)
     for kind in dict.fromkeys(kinds):
         part = strange[of_kind == kind]
-        row[f"auroc_{kind}"] = auroc(known, part)
+        row[f"auroc_{kind}"] = _apart(known, part)
         row[f"fpr95_{kind}"] = let_in_at(known, part)
         row[f"let_in_{kind}"] = float((part <= threshold).mean())
     near = strange[of_kind == NEAR]
     acne = known[labels == codes.index("acne")] if "acne" in codes else known[:0]
     if len(near) and len(acne):
-        row["auroc_clinical_acne"] = auroc(acne, near)
+        row["auroc_clinical_acne"] = _apart(acne, near)
     for index, code in enumerate(codes):
         inside = known[labels == index]
         row[f"rejected_{code}"] = float((inside > threshold).mean()) if len(inside) else None
     return row
 
 
-def _need(known: np.ndarray, strange: np.ndarray) -> None:
-    if not (len(known) and len(strange)):
-        raise InputError(
-            f"need known cases and strangers, got {len(known)} and {len(strange)}; "
-            "check the folders of outlier pictures"
-        )
+def _apart(known: np.ndarray, strange: np.ndarray) -> float:
+    is_strange = np.repeat([False, True], [len(known), len(strange)])
+    return float(auroc(np.concatenate([known, strange]), is_strange))

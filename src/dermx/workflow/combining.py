@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,17 +19,12 @@ from dermx.evaluate.ensemble import combine, fit_weights, select_greedy, stacked
 from dermx.evaluate.metrics import score
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.model.card import model_card
-from dermx.predict import predict_cases
 from dermx.records import Case, Predictions, write_whole
-from dermx.runs import (
-    read_facts,
-    read_parts,
-    start_run,
-)
+from dermx.runs import read_facts, read_parts, require_run, start_run
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
-from dermx.workflow.evaluation import predictions_of, write_json
+from dermx.workflow.evaluation import predict_all, predictions_of, write_json
 from dermx.workflow.training import is_started, load_cases, score_logits, silent, train_run
 
 Weighting = Literal["greedy", "fitted", "equal"]
@@ -172,6 +166,8 @@ def ensemble_run(
         raise InputError(f"adjust must be from 0 to 1, got {adjust}")
     from dermx.train.losses import log_prior
 
+    for run in members:
+        require_run(run)
     bundles = [load_bundle(run / "bundle") for run in members]
     tables = [read_parts(run) for run in members]
     parts = _common_parts(tables)
@@ -283,7 +279,19 @@ def _write_ensemble(
     config = config.with_train(architecture=name)
     if start:
         start_run(out, parts, config, None)
-    bundle = write_bundle(
+    cases = [case for part in PARTS for case in parts[part]]
+    sample = cases[:: max(1, len(cases) // 16)][:16]
+
+    def finish(fresh: Bundle) -> None:
+        apart = combine(stacked([predict_all(one, sample) for one in bundles]), weights) + offsets
+        difference = float(np.abs(predict_all(fresh, sample).logits - apart).max())
+        if difference > TOLERANCE:
+            raise BundleError(
+                f"the ensemble differs from its members by {difference:.1e} in a logit"
+            )
+        say(f"{out / 'bundle'}: {len(sample)} pictures within {difference:.1e} of the members")
+
+    write_bundle(
         out / "bundle",
         name=name,
         architecture=name,
@@ -294,15 +302,8 @@ def _write_ensemble(
         bias=(merged.bias + offsets).astype(np.float32),
         figures={},
         card=model_card(config, {}, read_facts(out)),
+        finish=finish,
     )
-    cases = [case for part in PARTS for case in parts[part]]
-    sample = cases[:: max(1, len(cases) // 16)][:16]
-    apart = combine(stacked([predict_cases(one, sample)[0] for one in bundles]), weights) + offsets
-    difference = float(np.abs(predict_cases(bundle, sample)[0].logits - apart).max())
-    if difference > TOLERANCE:
-        shutil.rmtree(out / "bundle")
-        raise BundleError(f"the ensemble differs from its members by {difference:.1e} in a logit")
-    say(f"{out / 'bundle'}: {len(sample)} pictures within {difference:.1e} of the members")
 
 
 def _common_parts(tables: Sequence[dict[str, list[Case]]]) -> dict[str, list[Case]]:

@@ -1,5 +1,6 @@
 """How good is a trained model? On its own parts, on ISIC's pictures, under stress, by a rule."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,20 +8,20 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from dermx.data.catalog import require_pictures
 from dermx.data.isic import read_isic
 from dermx.diagnoses import DERMOSCOPIC
 from dermx.errors import DataError, InputError
 from dermx.evaluate.decision import Decide, operating_point
 from dermx.evaluate.stress import STRESS, stress, stress_csv
-from dermx.model.bundle import HEAD, Bundle, load_bundle
+from dermx.model.bundle import Bundle, head_digest, load_bundle
+from dermx.model.runtime import Session
 from dermx.predict import Progress, predict_cases
 from dermx.preprocess.shift import SEVERITIES, Change
+from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
-from dermx.runs import (
-    read_facts,
-    read_history,
-    read_parts,
-)
+from dermx.runs import read_facts, read_history, read_parts, require_run
+from dermx.train.cache import cache_key
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
@@ -41,7 +42,7 @@ def evaluate_run(
     images: Path | None = None,
     stressed: bool = False,
     decide: Decide | None = None,
-    sensitivity: float = 0.92,
+    sensitivity: float | None = None,
     views: int = 1,
     track: "Track | None" = None,
     say: Say = print,
@@ -59,27 +60,40 @@ def evaluate_run(
         decide: Fit this decision rule and a screening threshold on the validation part as well,
             and write how they do to `decision_<decide>.json`; the report stays that of the argmax.
         sensitivity: For malignant or pre-malignant cases, that the rule "cost" and the threshold
-            reach on the validation part.
+            reach on the validation part; 0.92 when None.
         views: 1, or 8 for the mean over turns and mirror images, as `dermx predict` answers where
             the model has trust parts; the report then lies in `run/evaluation/<part>_8_views/`.
         track: Shows progress.
-        say: Shows pictures that could not be read, and the figures of the decision rule.
+        say: Shows the figures of the decision rule, and that older predictions don't count.
 
     Returns:
-        The page, beside it the tables and figures, in `run/evaluation/<part>/`.
+        The page, beside it the tables and figures, in `run/evaluation/<part>/`; those of an ISIC
+        test set in `run/evaluation/isic_<name of its truth>/`.
+
+    Raises:
+        InputError: Options that don't go together.
+        DataError: The folder is not a run's, or a picture is missing or can't be read: figures of
+            the others would not be those of the part.
     """
     from dermx.report import write_isic_csv, write_report
 
     if (isic_truth is None) != (images is None):
         raise InputError("give --isic-truth CSV and --images DIR together")
+    if views not in (1, VIEWS):
+        raise InputError(f"--views must be 1 or {VIEWS}, got {views}")
+    if sensitivity is not None and decide is None:
+        raise InputError("--sensitivity is what --decide RULE aims for; give --decide, too")
     if views != 1 and (stressed or decide is not None):
         raise InputError("--stress and --decide are about single views; leave --views out")
+    require_run(run)
     if isic_truth is not None and images is not None:
-        name, cases = isic_truth.stem, read_isic(isic_truth, images)
+        cases = read_isic(isic_truth, images)
+        name, told = f"isic_{isic_truth.stem}", isic_truth.stem  # a file may be called test.csv
     else:
         parts = read_parts(run)
-        name, cases = on, [case for part in parts if on in (part, "all") for case in parts[part]]
-    folder, title = run / "evaluation" / name, f"{run.name} on {TITLES.get(name, name)}"
+        cases = [case for part in parts if on in (part, "all") for case in parts[part]]
+        name, told = on, TITLES.get(on, on)
+    folder, title = run / "evaluation" / name, f"{run.name} on {told}"
     if views == 1:
         predictions = predictions_of(run, cases, folder, track, say)
     else:
@@ -101,7 +115,8 @@ def evaluate_run(
         if not val:
             raise DataError(f"{run} has no validation part to fit a decision rule on")
         fitting = predictions_of(run, val, run / "evaluation" / "val", track, say)
-        point = operating_point(fitting, predictions, decide, sensitivity=sensitivity)
+        aim = 0.92 if sensitivity is None else sensitivity
+        point = operating_point(fitting, predictions, decide, sensitivity=aim)
         write_json(folder / f"decision_{decide}.json", point.to_dict())
         say(f"{name}: {point.to_text()}")
     return report
@@ -110,7 +125,7 @@ def evaluate_run(
 def predictions_of(
     run: Path, cases: Sequence[Case], folder: Path, track: "Track | None", say: Say
 ) -> Predictions:
-    """Predict, or read what was predicted with the same bundle for the same cases."""
+    """Predict, or read what was predicted with the same bundle for the same cases; `predicted`."""
     return predicted(load_bundle(run / "bundle"), cases, folder / "predictions.npz", track, say)
 
 
@@ -122,19 +137,72 @@ def predicted(
     say: Say,
     views: int = 1,
 ) -> Predictions:
-    """Predict, or read the file if the same network made it for the same cases and views."""
-    # Not the index: it is written anew when trust parts are added, which change no prediction.
-    newest = max(part.stat().st_mtime for part in (bundle.network, bundle.folder / HEAD))
-    if path.is_file() and path.stat().st_mtime > newest:
-        known = Predictions.load(path)
-        same_views = (1 if known.views is None else known.views.shape[1]) == views
-        if same_views and list(known.images) == [case.image for case in cases]:
-            return known
-    progress = counted(track, "predicting", len(cases))
-    predictions, failures = predict_cases(bundle, cases, progress=progress, views=views)
-    for image, message in failures:
-        say(f"{image}: {message}")
+    """Predict, or read the file if the same network made it of the same pictures, as they are now.
+
+    Raises:
+        DataError: Pictures are missing or can't be read; says how many and which first.
+    """
+    require_pictures(cases)
+
+    def make() -> Predictions:
+        progress = counted(track, "predicting", len(cases))
+        return predict_all(bundle, cases, progress=progress, views=views)
+
+    return read_or_make(path, origin(bundle, cases, views), make, say)
+
+
+def read_or_make(path: Path, key: str, make: Callable[[], Predictions], say: Say) -> Predictions:
+    """Read stored predictions, or make and store them where those are of something else.
+
+    What they are of is told by `key` (see `origin`) in a file beside them, of the same name and
+    `.key`.
+    """
+    told = path.with_suffix(".key")
+    if path.is_file():
+        if told.is_file() and told.read_text(encoding="utf-8") == key:
+            return Predictions.load(path)
+        say(f"{path}: of another model, or the pictures or their table have changed; made anew")
+    told.unlink(missing_ok=True)  # never an old key beside new predictions
+    predictions = make()
     predictions.save(path)
+    with write_whole(told) as file:
+        file.write(key.encode())
+    return predictions
+
+
+def origin(bundle: Bundle, cases: Sequence[Case], views: int) -> str:
+    """Digest of all that predictions depend on; trust parts change none of them.
+
+    Cases without a file are drawings, which their names tell.
+    """
+    network = hashlib.sha256(bundle.network.read_bytes()).hexdigest()
+    model = (network, head_digest(bundle.weight, bundle.bias), bundle.codes, bundle.preprocess)
+    table = [(case.image, case.group, case.diagnosis) for case in cases]
+    files = [case.path for case in cases if case.path.is_file()]
+    return cache_key(files, (model, views, table))
+
+
+def predict_all(
+    model: Bundle | Session,
+    cases: Sequence[Case],
+    *,
+    progress: Progress | None = None,
+    change: Change | None = None,
+    views: int = 1,
+) -> Predictions:
+    """Predict every case: figures of those that can be read would be about other pictures.
+
+    Raises:
+        DataError: Says how many can't be read, and which first.
+    """
+    predictions, failures = predict_cases(
+        model, cases, progress=progress, change=change, views=views
+    )
+    if failures:
+        raise DataError(
+            f"{len(failures)} of {len(cases)} pictures can't be read, first {failures[0].image}: "
+            f"{failures[0].message}"
+        )
     return predictions
 
 
@@ -147,16 +215,13 @@ def _stress_table(
     say: Say,
 ) -> None:
     """Write `stress.csv`: the dermoscopic cases under every change and severity, and their mean."""
-    from dermx.model.runtime import Session
-
-    read = set(as_taken.images)
-    cases = [case for case in cases if case.image in read and case.diagnosis in DERMOSCOPIC]
+    cases = [case for case in cases if case.diagnosis in DERMOSCOPIC]
     session = Session(load_bundle(run / "bundle"))
     total = len(cases) * len(STRESS) * len(SEVERITIES)
     progress = counted(track, "predicting changed pictures", total)
 
     def predict(change: Change) -> Predictions:
-        return predict_cases(session, cases, progress=progress, change=change)[0]
+        return predict_all(session, cases, progress=progress, change=change)
 
     kept = {case.image for case in cases}
     same = as_taken.select(np.array([image in kept for image in as_taken.images], bool))

@@ -11,7 +11,7 @@ import numpy as np
 
 from dermx.data.split import split_folds
 from dermx.errors import DataError
-from dermx.evaluate.intervals import percentile_interval, resampled
+from dermx.evaluate.intervals import estimate_json, percentile_interval, resampled
 from dermx.evaluate.metrics import labelled, score
 from dermx.model.metadata import MetadataHead, Patient, fit_metadata
 from dermx.records import Case, Predictions
@@ -37,7 +37,7 @@ def metadata_run(
     run: Path,
     *,
     on: Literal["val", "test"] = "test",
-    fit_on: Path | None = None,
+    fit: Path | None = None,
     balance: float = 0.75,
     n_boot: int = 2000,
     track: "Track | None" = None,
@@ -51,7 +51,7 @@ def metadata_run(
         run: Folder written by `train_run`; `metadata.json` in it is then the head.
         on: Part that is scored; when it is "val" and the head is fitted on "val", each case is
             scored by a head that was fitted on other folds.
-        fit_on: Out-of-fold predictions, e.g. `predictions.npz` of `dermx crossval`; none of them
+        fit: Out-of-fold predictions, e.g. `predictions.npz` of `dermx crossval`; none of them
             may be of the run's test part. None: the run's validation part.
         balance: See `fit_metadata`; 0.75 keeps the picture's balance between the classes.
         n_boot: How many times lesions are drawn for the intervals.
@@ -68,8 +68,8 @@ def metadata_run(
     cases = {case.image: case for inside in parts.values() for case in inside}
     fitting = labelled(
         predictions_of(run, parts["val"], run / "evaluation" / "val", track, say)
-        if fit_on is None
-        else Predictions.load(fit_on)
+        if fit is None
+        else Predictions.load(fit)
     )
     if len(set(fitting.groups)) < FEWEST:
         raise DataError(
@@ -120,16 +120,16 @@ def _write(
     drawn[gain] = {key: drawn[both][key] - drawn[picture][key] for key in COMPARED}
     values[gain] = {key: values[both][key] - values[picture][key] for key in COMPARED}
     figures = {
-        name: {key: [values[name][key], *percentile_interval(drawn[name][key])] for key in COMPARED}
+        name: {key: (values[name][key], *percentile_interval(drawn[name][key])) for key in COMPARED}
         for name in values
     }
     for key in COMPARED:
         said = ", ".join(f"{name} {figures[name][key][0]:.3f}" for name in figures)
         say(f"{key}: {said} ({figures[gain][key][1]:+.3f} to {figures[gain][key][2]:+.3f})")
-    write_json(
-        path,
-        {"penalty": penalty, "sites": head.sites, "value, low, high": figures},
-    )
+    scores = {
+        name: {key: estimate_json(one) for key, one in row.items()} for name, row in figures.items()
+    }
+    write_json(path, {"penalty": penalty, "sites": head.sites, "scores": scores})
     return path
 
 

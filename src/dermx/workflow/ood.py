@@ -15,16 +15,24 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from dermx.diagnoses import BY_CODE
-from dermx.errors import BundleError, DataError
+from dermx.errors import BundleError
 from dermx.model.bundle import head_digest, load_bundle
 from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
-from dermx.runs import read_parts
 from dermx.trust.gate import Gate
-from dermx.trust.gatefit import ACCEPTANCE, LET_IN, CrossFitted, by_picture, cross_fit, fit_gate
+from dermx.trust.gatefit import (
+    ACCEPTANCE,
+    LET_IN,
+    CrossFitted,
+    by_picture,
+    check_shares,
+    cross_fit,
+    fit_gate,
+)
 from dermx.trust.ood import fit_detectors
 from dermx.trust.separation import detector_row, threshold_at
-from dermx.workflow.evaluation import Say, predicted, write_json
+from dermx.workflow.calibrating import views_of
+from dermx.workflow.evaluation import Say, write_json
 from dermx.workflow.oodreport import left_out_row, report_gate, threshold_json, told
 from dermx.workflow.strangers import Views, known_views, stranger_views
 
@@ -50,27 +58,13 @@ def fitted_gate(
     outliers: Path,
     dermnet: Path | None = None,
     views: int = VIEWS,
-    acceptance: float = ACCEPTANCE,
-    let_in: float = LET_IN,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Gate:
-    """Fit a run's gate and save it in `run/ood/`.
-
-    Args:
-        run: Folder written by `train_run`.
-        outliers: Folder with `everyday/` and `clinical/<disease>/`; only the part for fitting of
-            the published split is used, or of a new deal where pictures are not in it.
-        dermnet: DermNet's acne class, or a folder above it, whose other names count, too.
-        views: 1, or 8 for the mean over turns and mirror images, as the model will be used.
-        acceptance: Share of every class to let in, see `fit_gate`.
-        let_in: Share of clinical strangers that may pass without a warning, see `fit_gate`.
-        track: Shows progress.
-        say: Shows pictures that could not be read.
-    """
+    """Fit a run's gate to the default shares and save it in `run/ood/`; arguments as `ood_run`."""
     material = _material(run, outliers, dermnet, views, track, say)
-    gate = _fit(material, acceptance, let_in, crossed=None)
-    save_gate(gate, run)
+    gate = _fit(material, ACCEPTANCE, LET_IN, crossed=None)
+    save_gate(gate, run, views)
     return gate
 
 
@@ -88,22 +82,37 @@ def ood_run(
     """Fit the gate and the detectors it is compared with, and report on what none has seen.
 
     Writes `ood_threshold.json`, and in `run/ood/` the gate, `detectors.csv`, `strangers.csv`,
-    `ood.json` and `ood.png`. Arguments as `fitted_gate`.
+    `ood.json` and `ood.png`.
+
+    Args:
+        run: Folder written by `train_run`.
+        outliers: Folder with `everyday/` and `clinical/<disease>/`; only the part for fitting of
+            the published split is fitted on, or of a new deal where pictures are not in it.
+        dermnet: DermNet's acne class, or a folder above it, whose other names count, too.
+        views: 1, or 8 for the mean over turns and mirror images, as the model will be used.
+        acceptance: Share of every class to let in, see `fit_gate`.
+        let_in: Share of clinical strangers that may pass without a warning, see `fit_gate`.
+        track: Shows progress.
+        say: Shows pictures that could not be read, and the figures.
 
     Returns:
         The figure.
+
+    Raises:
+        InputError: A share is out of its range.
     """
     from dermx.evaluate.figures import png
     from dermx.trust.oodfigure import gate_figure
 
+    check_shares(acceptance, let_in)
     material = _material(run, outliers, dermnet, views, track, say)
-    test = _part(run, "test", views, track, say)
+    test = views_of(run, "test", views=views, track=track, say=say)
     seen = stranger_views(
         run, "report", outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
     )
     crossed = _crossed(material)
     gate = _fit(material, acceptance, let_in, crossed)
-    save_gate(gate, run)
+    save_gate(gate, run, views)
     rows = _compared(run, material, gate, crossed, test, seen, acceptance, views, track, say)
     report = report_gate(gate, test, seen)
     folder = run / "ood"
@@ -120,20 +129,25 @@ def ood_run(
     return folder / "ood.png"
 
 
-def save_gate(gate: Gate, run: Path) -> None:
-    """Write the gate's settings and arrays, and which model it is for, to `run/ood/`."""
+def save_gate(gate: Gate, run: Path, views: int) -> None:
+    """Write a gate to `run/ood/`, with the model and the number of views that it was set on."""
     settings, arrays = gate.to_parts()
-    settings["head"] = _head(run)
+    settings |= {"head": _head(run), "views": views}
     with write_whole(run / "ood" / ARRAYS) as file:
         np.savez(file, allow_pickle=False, **arrays)
     write_json(run / "ood" / SETTINGS, settings)
 
 
-def load_gate(run: Path) -> Gate | None:
+def load_gate(run: Path, views: int = VIEWS) -> Gate | None:
     """Read the gate of `save_gate`; None where the run has none.
 
+    Args:
+        run: Folder written by `train_run`.
+        views: As the gate will be used. A file that doesn't say its views counts as one of 8.
+
     Raises:
-        BundleError: It is damaged, of a newer format, or not of the model that the run has now.
+        BundleError: It is damaged, of a newer format, not of the model that the run has now, or
+            its thresholds were set on another number of views.
     """
     settings, arrays = run / "ood" / SETTINGS, run / "ood" / ARRAYS
     if not settings.is_file():
@@ -149,20 +163,18 @@ def load_gate(run: Path) -> Gate | None:
             f"the gate in {settings.parent} was not fitted for the model that {run} has now; "
             f"fit it again: dermx ood {run} --outliers DIR"
         )
+    if (fitted := content.get("views", VIEWS)) != views:
+        raise BundleError(
+            f"the gate in {settings.parent} was fitted with --views {fitted}, not {views}; "
+            f"give --views {fitted}, or fit it again: "
+            f"dermx ood {run} --outliers DIR --views {views}"
+        )
     return gate
 
 
 def _head(run: Path) -> str:
     model = load_bundle(run / "bundle")
     return head_digest(model.weight, model.bias)
-
-
-def _part(run: Path, part: str, views: int, track: "Track | None", say: Say) -> Predictions:
-    cases = read_parts(run)[part]
-    if not cases:
-        raise DataError(f"{run} has no {part} part")
-    path = run / "evaluation" / part / ("predictions.npz" if views == 1 else "views.npz")
-    return predicted(load_bundle(run / "bundle"), cases, path, track, say, views)
 
 
 def _material(
@@ -173,7 +185,7 @@ def _material(
     track: "Track | None",
     say: Say,
 ) -> Material:
-    judged = _part(run, "val", views, track, say)
+    judged = views_of(run, "val", views=views, track=track, say=say)
     strangers = stranger_views(
         run, "fit", outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
     )
@@ -224,7 +236,7 @@ def _compared(
 ) -> list[dict[str, Any]]:
     """Rows of all detectors, first where they were fitted and chosen, then where they are shown."""
     model = load_bundle(run / "bundle")
-    val = _part(run, "val", views, track, say)
+    val = views_of(run, "val", views=views, track=track, say=say)
     val = val.select(val.labels >= 0)
     detectors = fit_detectors(
         by_picture(known_views(run, views=views, track=track, say=say))[0],
@@ -258,7 +270,7 @@ def _compared(
         gate.admit(strange.features, strange.logits).score,
         kinds,
         codes=known.codes,
-        threshold=gate.threshold,
+        threshold=0.0,
     )
     return [*rows, {"detector": "gate", "on": on, **row}]
 

@@ -77,7 +77,7 @@ def threshold_json(
     chosen = next(row for row in rows if row["detector"] == "gate" and row["on"] == "choose")
     return {
         "score": "log odds of a stranger against the answer's source; higher is stranger",
-        "threshold": settings["threshold"],
+        "threshold": 0.0,  # the log odds at it are taken off the score
         "acceptance": settings["acceptance"],
         "views": views,
         "log_odds_at_threshold": dict(

@@ -19,7 +19,7 @@ from dermx.model.quantize import quantize
 from dermx.preprocess.normalize import normalize
 from dermx.preprocess.views import VIEWS, eight_views
 from dermx.records import Case, Predictions
-from dermx.runs import read_facts, read_parts, start_run
+from dermx.runs import read_facts, read_parts, require_run, start_run
 from dermx.workflow.evaluation import predictions_of, write_json
 from dermx.workflow.training import finished_input
 
@@ -65,6 +65,7 @@ def quantize_run(
         raise InputError(f"--steps must be 0 or more, got {steps}")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another folder")
+    require_run(run)
     bundle, parts = load_bundle(run / "bundle"), read_parts(run)
     if not parts["val"]:
         raise DataError(f"{run} has no validation part to measure the cost on")

@@ -11,13 +11,13 @@ import numpy as np
 from dermx.data.drawn import draw_outliers
 from dermx.data.outliers import check_apart, parts_of, read_outliers
 from dermx.errors import DataError, PictureError
-from dermx.model.bundle import HEAD, load_bundle
+from dermx.model.bundle import load_bundle
 from dermx.model.runtime import Session
 from dermx.predict import Progress, forward
 from dermx.preprocess.reading import Source
 from dermx.records import Case, Predictions
 from dermx.runs import read_parts
-from dermx.workflow.evaluation import Say, counted
+from dermx.workflow.evaluation import Say, counted, origin, read_or_make
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
@@ -85,17 +85,14 @@ def _views(
     track: "Track | None",
     say: Say,
 ) -> Predictions:
-    """Predict, or read the file if the same network made it for the same pictures."""
+    """Predict, or read the file if the same network made it of the same pictures."""
     bundle = load_bundle(run / "bundle")
-    newest = max(part.stat().st_mtime for part in (bundle.network, bundle.folder / HEAD))
-    if path.is_file() and path.stat().st_mtime > newest:
-        known = Predictions.load(path)
-        if list(dict.fromkeys(known.images)) == [case.image for case in cases]:
-            return known
-    progress = counted(track, f"views of {len(cases)} pictures", len(cases))
-    predictions = _predict(Session(bundle), cases, sources, views, progress, say)
-    predictions.save(path)
-    return predictions
+
+    def make() -> Predictions:
+        progress = counted(track, f"views of {len(cases)} pictures", len(cases))
+        return _predict(Session(bundle), cases, sources, views, progress, say)
+
+    return read_or_make(path, origin(bundle, cases, views), make, say)
 
 
 def _predict(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dermx.config import Config, PreprocessConfig, load_config
-from dermx.data.catalog import build_catalog
+from dermx.data.catalog import build_catalog, require_pictures
 from dermx.data.dermnet import read_dermnet_acne
 from dermx.data.ham10000 import read_ham10000
 from dermx.data.split import (
@@ -47,12 +47,14 @@ from dermx.runs import (
     read_figures,
     read_findings,
     read_parts,
+    require_run,
     run_digest,
     start_run,
 )
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Int, UInt8
+    from torch import nn
 
     from dermx.train.loop import Track
 
@@ -79,10 +81,10 @@ def load_cases(
         DataError: No folder is given, or one does not hold what its layout promises.
     """
     cases: list[Case] = []
-    if ham10000 is not None:
-        cases += read_ham10000(ham10000)
+    if ham10000 is not None:  # resolved: a run must find its pictures from any working directory
+        cases += read_ham10000(ham10000.resolve())
     if acne is not None:
-        cases += read_dermnet_acne(acne)
+        cases += read_dermnet_acne(acne.resolve())
     if not cases:
         raise DataError("no pictures to train on; give --ham10000 DIR, --acne DIR or both")
     published = load_published_split()
@@ -137,11 +139,19 @@ def train_run(
 
     Raises:
         ConfigError: The folder holds a run already and `resume` is False, or there is none to
-            resume, or it has other settings.
+            resume, or it has other settings, or its checkpoint was removed (`prune_run`).
         DataError: The pictures are not as promised.
         MissingExtraError: PyTorch and its companions are not installed.
     """
     started = is_started(out, resume=resume, given=ham10000 is not None or acne is not None)
+    if (
+        started
+        and (out / "bundle" / INDEX).is_file()
+        and not (out / "checkpoint.safetensors").is_file()
+    ):
+        raise ConfigError(
+            f"{out} has its model and no checkpoint to go on from; train in another folder"
+        )
     from accelerate import PartialState
 
     from dermx.train.guide import read_guide
@@ -194,6 +204,9 @@ def train_run(
 def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
     """Write the bundle that a deployment needs, checked against PyTorch on real pictures.
 
+    Trust parts that were fitted in the run go with its model. An older bundle stays until the new
+    one is checked.
+
     A run that was made of others (`ensemble_run`, `quantize_run`) has no weights of its own; its
     bundle is written with the figures measured since, and a network that takes less time.
 
@@ -204,15 +217,14 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
 
     Raises:
         BundleError: The exported network answers differently.
-        DataError: The run has no trained weights.
+        DataError: The folder is not a run's, or has no trained weights.
     """
+    require_run(run)
     if not (run / "best.safetensors").is_file() and (run / "bundle" / INDEX).is_file():
         return _export_made(run, out, say)
     if util.find_spec("torch") is None:
         raise MissingExtraError("exporting", "train")
-    from dermx.model.runtime import Session
-    from dermx.preprocess.normalize import normalize
-    from dermx.train.export import TOLERANCE, head_arrays, largest_difference, to_onnx
+    from dermx.train.export import head_arrays, to_onnx
     from dermx.train.network import build_network, load_weights
 
     config = load_config(run / "config.json")
@@ -220,7 +232,13 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
     network.load_state_dict(load_weights(run / "best.safetensors"))
     weight, bias = head_arrays(network)
     figures = read_figures(run)
-    bundle = write_bundle(
+
+    def finish(fresh: Bundle) -> None:
+        said = _check_export(fresh, network, read_parts(run)["val"])
+        say(f"{out}: {said}")
+        _carry_trust(run, fresh, config, say)
+
+    write_bundle(
         out,
         name=config.train.architecture,
         architecture=config.train.architecture,
@@ -230,21 +248,28 @@ def export_run(run: Path, out: Path, *, say: Say = print) -> Path:
         bias=bias,
         figures=figures,
         card=model_card(config, figures, read_facts(run), findings=read_findings(run)),
+        finish=finish,
     )
-    session, spec = Session(bundle), config.preprocess
-    val = read_parts(run)["val"]
+    return out
+
+
+def _check_export(bundle: Bundle, network: nn.Module, val: Sequence[Case]) -> str:
+    """Compare a bundle with the network that it was made of, and say how close they are."""
+    from dermx.model.runtime import Session
+    from dermx.preprocess.normalize import normalize
+    from dermx.train.export import TOLERANCE, largest_difference
+
+    session, spec = Session(bundle), bundle.preprocess
     sample = val[:: max(1, len(val) // 32)][:32]
+    require_pictures(sample)
     pixels = np.stack([finished_input(case.path, spec) for case in sample])
     inputs = normalize(pixels, spec.mean, spec.std)
     difference = largest_difference(network, [(inputs, session.logits(session.features(pixels)))])
     if difference > TOLERANCE:
-        shutil.rmtree(out)
         raise BundleError(
             f"the exported network differs from PyTorch by {difference:.1e} in a logit"
         )
-    say(f"{out}: {len(sample)} pictures within {difference:.1e} of PyTorch")
-    _carry_trust(run, bundle, config, say)
-    return out
+    return f"{len(sample)} pictures within {difference:.1e} of PyTorch"
 
 
 def _export_made(run: Path, out: Path, say: Say) -> Path:
@@ -254,7 +279,16 @@ def _export_made(run: Path, out: Path, say: Say) -> Path:
         raise ConfigError(f"{out} is what would be exported; name another folder")
     made, config = load_bundle(run / "bundle"), load_config(run / "config.json")
     figures = read_figures(run)
-    bundle = write_bundle(
+
+    def finish(fresh: Bundle) -> None:
+        side = made.preprocess.image_size
+        noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+        before, after = (Session(one).features(noise) for one in (made, fresh))
+        if not np.allclose(before, after, atol=1e-5):
+            raise BundleError(f"rewritten to take less time, {made.network} answers differently")
+        _carry_trust(run, fresh, config, say)
+
+    write_bundle(
         out,
         name=made.name,
         architecture=made.architecture,
@@ -265,28 +299,23 @@ def _export_made(run: Path, out: Path, say: Say) -> Path:
         bias=made.bias,
         figures=figures,
         card=model_card(config, figures, read_facts(run), findings=read_findings(run)),
+        finish=finish,
     )
-    noise = np.random.default_rng(0).integers(
-        0, 256, (2, *[made.preprocess.image_size] * 2, 3), np.uint8
-    )
-    before, after = (Session(one).features(noise) for one in (made, bundle))
-    if not np.allclose(before, after, atol=1e-5):
-        shutil.rmtree(out)
-        raise BundleError(f"rewritten to take less time, {made.network} answers differently")
-    _carry_trust(run, bundle, config, say)
     return out
 
 
 def _carry_trust(run: Path, bundle: Bundle, config: Config, say: Say) -> None:
     """Give an exported bundle the trust parts that were fitted in the run."""
-    if bundle.folder == run / "bundle":
+    try:
+        carried = trust_parts_of(run / "bundle", bundle)
+    except BundleError as error:  # e.g. damaged; the export is what mends it
+        say(f"without trust parts: {error}")
         return
-    carried = trust_parts_of(run / "bundle", bundle)
     if carried is not None:
         facts, findings = read_facts(run), read_findings(run)
         card = model_card(config, bundle.figures, facts, findings=findings, trusted=True)
         write_trust(bundle, carried, card=card)
-        say(f"{bundle.folder}: with the trust parts of {run / 'bundle'}")
+        say(f"with the trust parts of {run / 'bundle'}")
 
 
 def trust_parts_of(folder: Path, model: Bundle) -> TrustParts | None:

@@ -19,7 +19,7 @@ from dermx.predict import predict_cases
 from dermx.preprocess.shift import SEVERITIES
 from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
-from dermx.runs import read_facts, read_figures, read_findings, read_parts
+from dermx.runs import read_facts, read_figures, read_findings, read_parts, require_run
 from dermx.trust.calibration import answer_reliability
 from dermx.trust.fitting import Wanted, doubts, fit_trust
 from dermx.trust.gatefit import by_picture
@@ -61,8 +61,8 @@ def trust_run(
 
     Args:
         run: Folder written by `train_run`.
-        outliers: Folder of pictures that are none of the eight, to fit the gate on; without it
-            there is no gate, unless `dermx ood` has fitted one for the run.
+        outliers: Folder of pictures that are none of the eight, to fit a gate on where the run
+            has none yet, as by `dermx ood`; without either there is no gate.
         dermnet: DermNet's class folder, whose names that are not acne count as such pictures.
         bundle: Another copy of the run's model to write them into as well, e.g. an exported one.
         fit: Fit calibration, sets and thresholds on these predictions, e.g. out-of-fold ones.
@@ -75,14 +75,17 @@ def trust_run(
         The run's bundle.
 
     Raises:
-        BundleError: `bundle` is another model.
+        BundleError: `bundle` is another model, or the run's gate is for another model or number of
+            views.
     """
+    require_run(run)
     model = load_bundle(run / "bundle")
     copies = _copies(model, bundle)
+    gate = load_gate(run, views)
     own = views_of(run, "val", views=views, track=track, say=say)
-    if outliers is None:
-        gate = load_gate(run)
-    else:
+    if gate is not None:
+        say(f"{run / 'ood'}: the gate as it was fitted; dermx ood fits another")
+    elif outliers is not None:
         gate = fitted_gate(
             run, outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
         )
@@ -282,6 +285,7 @@ def _copies(model: Bundle, folder: Path | None) -> list[Bundle]:
 
 
 def _trusted(run: Path) -> tuple[Bundle, Trust]:
+    require_run(run)
     model = load_bundle(run / "bundle")
     trust = Trust.of(model)
     if trust is None:
