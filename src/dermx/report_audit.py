@@ -124,9 +124,9 @@ def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
             _section(
                 "Is it as good for everyone?",
                 _subgroup_table(audit.subgroups),
-                "Expected: the accuracy that the group's mix of diagnoses alone would give. "
-                "Dermoscopic pictures. Under about 20 lesions an interval is too narrow to trust. "
-                "Skin colour is not recorded in HAM10000.",
+                "Expected: the accuracy if each diagnosis of the group were found as often as in "
+                "all other pictures. Dermoscopic pictures. Under about 20 lesions an interval is "
+                "too narrow to trust. Skin colour is not recorded in HAM10000.",
             )
         )
     facts = "".join(
@@ -208,7 +208,8 @@ def _subgroup_table(rows: Sequence[Subgroup]) -> str:
         ["group", "pictures", "lesions", "accuracy", "expected", "gap", "melanomas",
          "melanoma recall"],
         [[f"{row.attribute}: {row.value}", str(row.cases), str(row.lesions), _cell(row.accuracy),
-          f"{row.expected:.3f}", _cell(row.gap), str(row.melanomas), _cell(row.recall_mel)]
+          "n/a" if math.isnan(row.expected) else f"{row.expected:.3f}", _cell(row.gap),
+          str(row.melanomas), _cell(row.recall_mel)]
          for row in rows],
     )  # fmt: skip
 

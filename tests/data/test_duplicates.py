@@ -60,6 +60,13 @@ def test_the_same_bytes_are_exact_and_score_one(tmp_path: Path) -> None:
     assert (found.first, found.second, found.exact, found.score) == (*paths, True, 1.0)
 
 
+def test_of_three_files_with_the_same_bytes_every_pair_is_exact(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{name}.jpg", skin(0)) for name in "abc"]
+    found = find_duplicates(paths, read)
+    assert [(one.first, one.second) for one in found] == list(combinations(paths, 2))
+    assert all(one.exact and one.score == 1.0 for one in found)
+
+
 def test_thirty_blobs_of_one_outline_are_thirty_pictures(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{i}.jpg", skin(i)) for i in range(30)]
     assert find_duplicates(paths, read) == []

@@ -224,6 +224,14 @@ def test_a_consistent_temperature_makes_confidence_the_share_of_right_answers() 
     np.testing.assert_array_equal(settled.argmax(axis=1), probs.argmax(axis=1))
 
 
+@pytest.mark.parametrize("method", ["temperature", "bias", "vector"])
+def test_a_temperature_on_top_is_one_on_the_fitted_probabilities(method: str) -> None:
+    logits, labels = drawn(300)
+    fitted = fit_calibration(logits + np.arange(5) / 2, labels, method)  # type: ignore[arg-type]
+    expected = softmax(np.log(fitted.probs(logits)) / 1.5)
+    np.testing.assert_allclose(fitted.tempered(1.5).probs(logits), expected)
+
+
 def test_a_few_cases_that_are_all_right_or_all_wrong_are_no_certainty() -> None:
     probs = np.array([[0.8, 0.1, 0.1]] * 5)
     right, wrong = (consistent_temperature(probs, np.full(5, k)) for k in (0, 1))

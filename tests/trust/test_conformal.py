@@ -103,6 +103,14 @@ def test_a_margin_widens_sets_by_lesions_not_pictures() -> None:
     assert alone.thresholds.sum() < shared.thresholds.sum()
 
 
+def test_no_margin_makes_the_worst_case_of_nineteen_the_threshold() -> None:
+    for n, from_the_worst in ((18, 1), (19, 2), (20, 2), (200, 2)):
+        top = np.linspace(0.1, 0.9, n)
+        probs = np.stack([top, 1 - top], axis=1)
+        sets = fit_sets(probs, np.zeros(n, int), coverage=0.9, margin=10)
+        assert sets.thresholds[0] == pytest.approx(1 - top[from_the_worst - 1])
+
+
 def test_too_few_cases_are_refused_by_name_with_what_is_needed() -> None:
     logits, labels = drawn(400)
     kept = np.r_[np.flatnonzero(labels == 2)[:8], np.flatnonzero(labels != 2)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dermx.errors import InputError
-from dermx.records import softmax
+from dermx.records import Predictions, softmax
 from dermx.trust.calibration import fit_calibration
 from dermx.trust.fitting import (
     Wanted,
@@ -17,19 +17,56 @@ from dermx.trust.fitting import (
     left_out,
     left_out_losses,
 )
-from dermx.trust.verdict import Trust
+from dermx.trust.gate import Gate
+from dermx.trust.verdict import Trust, judge
 
 from .conftest import layer, world
 
 
 def test_the_calibration_that_fits_the_truth_has_the_least_loss_left_out() -> None:
-    losses = left_out_losses(world(900))
+    losses, refused = left_out_losses(world(900))
+    assert refused == {}
     assert min(losses, key=lambda name: losses[name]) == "temperature"
     assert losses["temperature"] < losses["none"] - 0.1
     shifted = world(900)
     shifted = replace(shifted, logits=shifted.logits + np.float32([4, 0, 0, 0, 0, 0, 0, -3]))
-    losses = left_out_losses(shifted)
+    losses, _ = left_out_losses(shifted)
     assert losses["bias"] < losses["temperature"]
+
+
+def upside_down() -> Predictions:
+    """The logit of df says the opposite: a scale of its own comes out negative."""
+    known = world(900)
+    return replace(known, logits=known.logits * np.float32([1, 1, 1, 1, 1, 1, -1, 1]))
+
+
+def test_a_calibration_that_can_t_be_fitted_stops_only_who_wants_it() -> None:
+    known = upside_down()
+    losses, refused = left_out_losses(known)
+    assert list(losses) == ["none", "temperature", "bias", "classwise"]
+    assert "the fit turns logits upside down" in refused["vector"]
+    given = {"gate": None, "views": 8, "dropout": 0.2}
+    for method in (None, "temperature"):
+        wanted = Wanted(method=method, n_boot=20)  # type: ignore[arg-type]
+        trust = fit_trust(known, known, *layer(), **given, wanted=wanted)  # type: ignore[arg-type]
+        assert trust.facts["calibration_not_fitted"] == refused
+        assert list(trust.facts["log_loss_left_out"]) == list(losses)
+    with pytest.raises(InputError, match="the fit turns logits upside down"):
+        fit_trust(known, known, *layer(), **given, wanted=Wanted(method="vector"))  # type: ignore[arg-type]
+
+
+def test_cases_that_no_calibration_can_be_judged_on_are_refused() -> None:
+    with pytest.raises(InputError, match="2 lesions can't be dealt into 5 parts"):
+        left_out_losses(world(6))
+
+
+def test_a_class_without_cases_has_no_threshold_and_is_said_to_have_none() -> None:
+    known = world(600)
+    few = known.select(known.labels != 6)
+    wanted = Wanted(n_boot=20)
+    trust = fit_trust(few, few, *layer(), gate=None, views=8, dropout=0.2, wanted=wanted)
+    assert trust.facts["classes_without_threshold"] == ["df"]
+    assert np.flatnonzero(np.isnan(trust.sets.thresholds)).tolist() == [6]
 
 
 def test_what_is_used_is_as_sure_as_it_is_right_on_lesions_left_out() -> None:
@@ -39,6 +76,9 @@ def test_what_is_used_is_as_sure_as_it_is_right_on_lesions_left_out() -> None:
         used = fit_consistent(known, method)
         ratio = plain.scale / used.scale
         np.testing.assert_allclose(ratio, ratio[0])  # one temperature for all
+        np.testing.assert_allclose(
+            used.probs(known.logits), softmax(np.log(plain.probs(known.logits)) / ratio[0])
+        )
         probs = left_out(known, method)
         settled = softmax(np.log(probs) / ratio[0])
         right = (probs.argmax(axis=1) == np.tile(known.labels, 4)).mean()
@@ -70,6 +110,24 @@ def test_the_wanted_share_is_answered_where_it_was_fitted() -> None:
         probs = trust.calibration.probs(known.logits)
         confidence = probs[np.arange(900), known.logits.argmax(axis=1)]
         assert (confidence >= trust.rule.min_confidence).mean() == pytest.approx(share, abs=0.01)
+
+
+def test_what_the_gate_turns_away_counts_as_not_answered() -> None:
+    """It turns away a tenth, whatever their confidence, so 8 of the other 9 are to be answered."""
+    known = world()
+    weight = np.zeros((known.features.shape[1], 3), np.float32)
+    weight[9, 2] = 1  # a feature that no logit depends on
+    high = np.float32(np.quantile(known.features[:, 9], 0.9))
+    gate = Gate(
+        codes=known.codes, groups=("dermoscopy", "clinical photograph", "everyday"),
+        acceptance=0.9, weight=weight, bias=np.zeros(3, np.float32),
+        offsets=np.full(2, high), cautions=np.zeros(2, np.float32),
+    )  # fmt: skip
+    wanted = Wanted(answered=0.8, n_boot=20)
+    trust = fit_trust(known, known, *layer(), gate=gate, views=8, dropout=0.2, wanted=wanted)
+    judged = judge(trust, known.features, *layer())
+    assert judged.is_ood.mean() == pytest.approx(0.1, abs=0.005)
+    assert 1 - judged.abstain.mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_out_of_fold_logits_may_come_from_other_networks() -> None:

@@ -123,6 +123,49 @@ def test_a_stranger_is_judged_without_its_disease() -> None:
     assert levels[40:].mean() > 0.95
 
 
+def test_a_case_is_judged_without_its_group() -> None:
+    """Nothing of a group that is judged and fitted on reaches the gate that judges it."""
+    few = KNOWN.select(np.arange(len(KNOWN.labels)) % 4 < 2)  # every other group
+    before = cross_fit(KNOWN, STRANGERS, KINDS, few)
+    moved = KNOWN.features.copy()
+    moved[np.array(KNOWN.groups) == "n0-0"] += 10
+    after = cross_fit(replace(KNOWN, features=moved), STRANGERS, KINDS, few)
+    of_it = np.array(few.groups) == "n0-0"
+    np.testing.assert_array_equal(after.odds[of_it], before.odds[of_it])
+    assert (after.odds != before.odds).any()  # but it does reach those of the others
+
+
+def of_patients(patients: int) -> Predictions:
+    """Judged cases whose acne is of so many patients."""
+    groups = [g if i < 330 else f"p{i % patients}" for i, g in enumerate(JUDGED.groups)]
+    return replace(JUDGED, groups=groups)
+
+
+@pytest.mark.parametrize("patients", [2, 3, 4])
+@pytest.mark.filterwarnings("error")
+def test_fewer_acne_patients_than_folds_are_enough(patients: int) -> None:
+    few = of_patients(patients)
+    crossed = cross_fit(KNOWN, STRANGERS, KINDS, few)
+    assert 10 < crossed.kinds.count("clinical") < 60  # those of folds with a patient
+    assert np.isfinite(crossed.levels).all()
+    assert len(crossed.levels) == len(crossed.answered) == len(crossed.kinds)
+    gate = fit_gate(KNOWN, STRANGERS, KINDS, few, crossed=crossed)
+    assert np.isfinite([gate.offsets, gate.cautions]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_fold_whose_acne_is_answered_as_dermoscopy_compares_no_stranger_with_it() -> None:
+    few = of_patients(5)  # one in each fold
+    logits = few.logits.copy()
+    logits[np.array(few.groups) == "p0"] = np.eye(8, dtype=np.float32)[0]
+    crossed = cross_fit(KNOWN, STRANGERS, KINDS, replace(few, logits=logits))
+    assert 0 < len(crossed.levels) < 120
+    assert np.isfinite(crossed.levels).all()
+    logits[few.labels == ACNE] = np.eye(8, dtype=np.float32)[0]
+    with pytest.raises(InputError, match="too few judged cases of clinical photograph: no fold"):
+        cross_fit(KNOWN, STRANGERS, KINDS, replace(few, logits=logits))
+
+
 def test_views_of_a_picture_are_averaged_in_order() -> None:
     views = together(*(some(2, 0, 0, seed, "n", 0) for seed in range(3)))
     means, first = by_picture(views)

@@ -73,15 +73,14 @@ def find_duplicates(
         if progress is not None:
             progress(i + 1, len(paths))
     scores = dict(_near(small))
-    exact = set(_same(digests))
     return [
         Duplicate(
             first=paths[i],
             second=paths[j],
-            exact=(i, j) in exact,
-            score=1.0 if (i, j) in exact else scores[i, j],
+            exact=digests[i] == digests[j],
+            score=1.0 if digests[i] == digests[j] else scores[i, j],
         )
-        for i, j in sorted(exact | set(scores))
+        for i, j in sorted({*_same(digests), *scores})
     ]
 
 

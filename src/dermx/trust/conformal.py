@@ -38,7 +38,7 @@ class Sets:
     score: Score
     per: Per
     coverage: float  # wanted share of cases whose set holds the truth
-    thresholds: Float[np.ndarray, " classes"]  # NaN for a class that had no case: in no set
+    thresholds: Float[np.ndarray, " classes"]  # NaN for a class that had no case
     cases: Int[np.ndarray, " classes"]  # that they were fitted on
 
     def contain(self, probs: Float[np.ndarray, "n classes"]) -> Bool[np.ndarray, "n classes"]:
@@ -101,7 +101,8 @@ def fit_sets(
 
     Raises:
         InputError: The coverage is not in (0, 1), or a class has cases, but too few: with n cases
-            no more than n / (n + 1) can be promised. Nothing is guessed for such a class.
+            no more than n / (n + 1) can be promised. Nothing is guessed for such a class. One
+            without any case has no threshold, and is in a set only where it is the most probable.
 
     Source: Sadinle, Lei, Wasserman 2019 (LAC, arXiv:1609.00451); Romano, Sesia, Candes 2020 (APS,
     arXiv:2006.02544); Angelopoulos et al. 2021 (RAPS, arXiv:2009.14193); Vovk 2012 (per class).
@@ -131,7 +132,8 @@ def fit_sets(
     for k, part in enumerate(parts):
         if part.any():
             extra = margin * math.sqrt(coverage * (1 - coverage) / len(np.unique(members[part])))
-            # Up to the second worst case: one wrong label among few must not fill every set.
+            # The margin goes up to the second worst case: one wrong label among few must not fill
+            # every set. Of 9 to 18 cases, 90 % asks for the worst without any margin.
             most = max(coverage, (part.sum() - 1) / (part.sum() + 1))
             thresholds[k] = conformal_quantile(of_truth[part], min(most, coverage + extra))
     return Sets(score=score, per=per, coverage=coverage, thresholds=thresholds, cases=counts)

@@ -88,12 +88,13 @@ def fit_trust(
         facts: Added to what is said about the fit.
 
     Raises:
-        InputError: No case has a label, or a class has too few for what is wanted.
+        InputError: No case has a label, a class has too few for what is wanted, or the wanted
+            calibration can't be fitted.
     """
     wanted = Wanted() if wanted is None else wanted
     known, own = labelled(known), labelled(own)
-    losses = left_out_losses(known)
-    best = min(METHODS, key=lambda name: losses[name])
+    losses, refused = left_out_losses(known)
+    best = min(losses, key=lambda name: losses[name])
     method = wanted.method or best
     calibration = fit_consistent(known, method)
     sure = calibrated(known, calibration)
@@ -118,21 +119,42 @@ def fit_trust(
         facts={},
     )
     rule, gains = _fit_rule(trust, known, own, weight, bias, wanted)
+    counts = _counts(known)
     said = {
         "cases": len(known.labels),
         "groups": len(set(known.groups)),
-        "cases_of_class": _counts(known),
+        "cases_of_class": counts,
         "log_loss_left_out": losses,
+        "calibration_not_fitted": refused,
+        "classes_without_threshold": [code for code, count in counts.items() if count == 0],
         "augrc_gain_over_confidence": gains,
         **(facts or {}),
     }
     return replace(trust, rule=rule, facts=said)
 
 
-def left_out_losses(known: Predictions) -> dict[Method, float]:
-    """Log loss of every kind of calibration on lesions that did not fit it."""
+def left_out_losses(known: Predictions) -> tuple[dict[Method, float], dict[Method, str]]:
+    """Log loss of every kind of calibration on lesions that did not fit it.
+
+    Returns:
+        The loss of each kind that can be fitted, and why each other one can't: with few cases of
+        a class, say, its scale may come out negative where every class has one of its own.
+
+    Raises:
+        InputError: Not even "none" can be judged: the cases don't fit together, or are too few.
+    """
     labels = np.tile(known.labels, REPEATS)
-    return {method: log_loss(left_out(known, method), labels) for method in METHODS}
+    losses: dict[Method, float] = {}
+    refused: dict[Method, str] = {}
+    for method in METHODS:
+        try:
+            fit_calibration(known.logits, known.labels, method)  # as it would be used
+            losses[method] = log_loss(left_out(known, method), labels)
+        except InputError as error:
+            if method == "none":
+                raise
+            refused[method] = str(error)
+    return losses, refused
 
 
 def left_out(known: Predictions, method: Method) -> Float[np.ndarray, "repeats*n classes"]:

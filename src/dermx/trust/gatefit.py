@@ -37,9 +37,10 @@ class CrossFitted:
     """What gates say that knew neither the case or stranger nor its kin."""
 
     odds: Float[np.ndarray, " n"]  # of each judged case: log odds of being a stranger
-    levels: Float[np.ndarray, " pictures"]  # of each stranger: share of known cases less strange
-    answered: Int[np.ndarray, " pictures"]  # source of the answer that each stranger gets
-    kinds: tuple[str, ...]  # of the strangers
+    # Of each stranger that could be compared: share of known cases less strange.
+    levels: Float[np.ndarray, " pictures"]
+    answered: Int[np.ndarray, " pictures"]  # source of the answer that each of these gets
+    kinds: tuple[str, ...]  # of these
 
 
 def fit_gate(
@@ -130,10 +131,12 @@ def cross_fit(
 
     Cases are judged by gates that know all strangers, as the final one does. Strangers are judged
     by gates that know neither them nor a fifth of the cases, and compared with these: log odds
-    of different gates are not comparable, levels are.
+    of different gates are not comparable, levels are. A stranger is left out where its fold has
+    no known case to compare with, as with fewer acne patients than folds.
 
     Raises:
-        InputError: There are too few groups or diseases to leave some out.
+        InputError: There are too few groups or diseases to leave some out, or no clinical stranger
+            with an answer of a source can be compared.
     """
     groups = groups_of(known.codes, kinds)
     sources = _sources(known.codes, groups)
@@ -146,7 +149,7 @@ def cross_fit(
     fold_of_stranger = dict(zip(pictures.groups, theirs, strict=True))
     cases_at = np.array([fold_of.get(group, -1) for group in known.groups])
     views_at = np.array([fold_of_stranger[group] for group in strangers.groups])
-    odds, levels = np.empty(len(mine)), np.empty(len(theirs))
+    odds, levels = np.empty(len(mine)), np.full(len(theirs), np.nan)
     answered = sources[pictures.logits.argmax(axis=1)]
     for fold in range(folds):
         cases, here = known.select(cases_at != fold), judged.select(mine == fold)
@@ -163,8 +166,13 @@ def cross_fit(
         for source in range(count):
             beside = compared[_rightly(here, sources, source)]
             one = answered[out] == source
-            levels[out[one]] = (beside[None] < strange[one, None]).mean(axis=1)
-    return CrossFitted(odds=odds, levels=levels, answered=answered, kinds=met)
+            if len(beside):  # few patients don't reach every fold
+                levels[out[one]] = (beside[None] < strange[one, None]).mean(axis=1)
+    kept = np.flatnonzero(~np.isnan(levels))
+    _check_compared(answered, np.array(met) == "clinical", kept, groups)
+    return CrossFitted(
+        odds=odds, levels=levels[kept], answered=answered[kept], kinds=tuple(met[i] for i in kept)
+    )
 
 
 def by_picture(views: Predictions) -> tuple[Predictions, Int[np.ndarray, " pictures"]]:
@@ -235,6 +243,20 @@ def _fit_layer(
     x = np.concatenate([known.features, strangers.features]).astype(np.float64)
     photographs = [i for i, group in enumerate(groups) if group != "drawn"]
     return discriminant(x, index, shrinkage, photographs)
+
+
+def _check_compared(
+    answered: Int[np.ndarray, " pictures"],
+    clinical: Bool[np.ndarray, " pictures"],
+    kept: Int[np.ndarray, " some"],
+    groups: tuple[str, ...],
+) -> None:
+    for source in np.unique(answered[clinical]):
+        if source not in answered[kept][clinical[kept]]:
+            raise InputError(
+                f"too few judged cases of {groups[source]}: no fold has both one that is answered "
+                "as such and a clinical stranger that is; give more patients or lesions"
+            )
 
 
 def _rightly(

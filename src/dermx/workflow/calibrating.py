@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from dermx.errors import DataError
+from dermx.errors import DataError, InputError
 from dermx.model.bundle import load_bundle
 from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
 from dermx.runs import read_parts
-from dermx.trust.calibration import METHODS, Calibration, fit_calibration, reliability
+from dermx.trust.calibration import Calibration, fit_calibration, reliability
 from dermx.trust.fitting import fit_consistent, left_out_losses
 from dermx.trust.measure import calibration_figures, dermoscopic
 from dermx.workflow.evaluation import Part, Say, predicted, write_json
@@ -46,6 +46,9 @@ def calibrate_run(
 
     Returns:
         The reliability diagram.
+
+    Raises:
+        InputError: Not even a temperature can be fitted; what else can't be is told and left out.
     """
     from dermx.evaluate.figures import png
     from dermx.trust.figures import reliability_figure
@@ -55,11 +58,15 @@ def calibrate_run(
     folder = run / "evaluation" / on
     table: dict[str, Any] = {}
     diagrams = {}
+    losses, refused = left_out_losses(fitting)
+    if "temperature" in refused:  # which is what a run keeps
+        raise InputError(refused["temperature"])
+    for name, reason in refused.items():
+        say(f"{name} is left out: {reason}")
     fits: dict[str, Calibration] = {
-        m: fit_calibration(fitting.logits, fitting.labels, m) for m in METHODS
+        m: fit_calibration(fitting.logits, fitting.labels, m) for m in losses
     }
-    losses = left_out_losses(fitting)
-    best = min(METHODS, key=lambda method: losses[method])
+    best = min(losses, key=lambda method: losses[method])
     fits[f"{best}, {CONSISTENT}"] = fit_consistent(fitting, best)  # what `dermx trust` uses
     for method, calibration in fits.items():
         probs = calibration.probs(scored.logits)
@@ -78,7 +85,13 @@ def calibrate_run(
                 },
             }
             write_json(run / TEMPERATURE, content)
-    content = {"part": on, "cases": len(scored.labels), "views": views, "methods": table}
+    content = {
+        "part": on,
+        "cases": len(scored.labels),
+        "views": views,
+        "methods": table,
+        "not_fitted": refused,
+    }
     write_json(folder / "calibration.json", content)
     chosen = {name: diagrams[name] for name in ("none", "temperature", list(fits)[-1])}
     errors = {name: table[name]["ece"]["value"] for name in chosen}

@@ -294,11 +294,14 @@ def _trusted(run: Path) -> tuple[Bundle, Trust]:
 
 
 def _fitted(trust: Trust) -> list[str]:
-    rule, method, losses = trust.rule, trust.calibration.method, trust.facts["log_loss_left_out"]
+    rule, method, facts = trust.rule, trust.calibration.method, trust.facts
+    losses = facts["log_loss_left_out"]
     return [
         f"calibration: {method}, temperature {trust.calibration.temperature:.3f}; log loss on "
         "lesions left out: " + ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items()),
-        f"sets: {trust.sets.score}, {trust.sets.coverage:.0%} in every class",
+        *(f"{name} is left out: {why}" for name, why in facts["calibration_not_fitted"].items()),
+        f"sets: {trust.sets.score}, {trust.sets.coverage:.0%} in every class"
+        + "".join(f"; {code} had no case" for code in facts["classes_without_threshold"]),
         f"rule: answered from confidence {rule.min_confidence:.3f}, "
         f"set size {rule.max_set or 'off'}, dropout information {rule.max_information or 'off'}, "
         f"gate {'off' if trust.gate is None else 'on'}",
