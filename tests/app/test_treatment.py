@@ -127,6 +127,11 @@ def test_options_of_the_command_line_are_named_as_on_the_page() -> None:
             "unsure",
             "A against B: no clear difference",
         ),
+        (
+            "A against B: no average effect; but see one.",
+            "unsure",
+            "A against B: no average effect",
+        ),
     ],
 )
 def test_a_comparison_looks_like_what_it_says(sentence: str, kind: str, title: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dermx.cli.main import main
+from dermx.longitudinal.effects import ModelConfig
 from dermx.longitudinal.reading import SHIPPED
 from dermx.longitudinal.visits import TableConfig
 from dermx.workflow.longitudinal import treatment_study
@@ -59,6 +60,16 @@ def test_a_small_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "To see an effect of 9 GAGS points in 80 % of studies:" in captured.out
     assert "plan 2/2: 4 patients, 14 days a phase" in captured.err
     assert len((tmp_path / "power.csv").read_text().splitlines()) == 3
+
+
+def test_a_plan_is_analysed_with_the_options_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+    monkeypatch.setattr("dermx.longitudinal.power.plan", lambda *args: given.append(args) or [])
+    words = ["--plan", "2", "--trend", "--errors", "plain", "--random", "day", "--skip-days", "3"]
+    assert main(["longitudinal", "--out", str(tmp_path), *words]) == 0
+    assert given[0][2] == ModelConfig(trend=True, errors="plain", random="day", skip_days=3)
 
 
 @pytest.mark.parametrize(

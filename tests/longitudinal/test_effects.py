@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from dermx.errors import ConfigError, InputError
-from dermx.longitudinal.effects import ModelConfig, holm, treatment_effects
+from dermx.longitudinal.effects import Errors, ModelConfig, holm, treatment_effects
 from dermx.longitudinal.mixed import fit_reml
 from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import SHIPPED_STUDY, StudyConfig, simulate_study
@@ -19,6 +19,10 @@ from dermx.longitudinal.visits import Visits
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
     assert holm(np.array(p)) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_holm_counts_only_comparisons_that_were_made() -> None:
+    assert holm(np.array([0.01, np.nan, 0.03])) == pytest.approx([0.02, np.nan, 0.03], nan_ok=True)
 
 
 def test_every_pair_is_compared_and_the_comparisons_add_up() -> None:
@@ -82,6 +86,34 @@ def test_patients_with_one_treatment_each_can_be_compared() -> None:
     error = np.sqrt((np.var(means[:6], ddof=1) + np.var(means[6:], ddof=1)) / 6)
     assert effect.error == pytest.approx(error, rel=1e-6)
     assert effect.df == pytest.approx(10, abs=0.01)
+
+
+def cream_for(patients: list[int]) -> Visits:
+    visits = read_visits()
+    return visits.select((visits.treatment != 2) | np.isin(visits.patient, patients))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("errors", ["robust", "bootstrap", "plain"])
+def test_what_one_patient_alone_tells_has_no_interval(errors: Errors) -> None:
+    study = treatment_effects(cream_for([3]), ModelConfig(errors=errors, n_boot=199))
+    pills, *cream = study.effects
+    for effect in cream:
+        assert effect.hangs_on_one
+        assert np.isfinite(effect.estimate)
+        rest = (effect.error, effect.low, effect.high, effect.p, effect.p_adjusted,
+                effect.plain_low, effect.plain_high, effect.plain_p)  # fmt: skip
+        assert np.isnan(rest).all()
+    assert not pills.hangs_on_one
+    assert pills.p_adjusted == pills.p < 0.05
+    assert np.isnan(study.without_one).sum(axis=0).tolist() == [0, 1, 1]
+    assert np.isnan(study.without_one[3, 1:]).all()
+
+
+def test_what_two_patients_tell_has_a_wide_interval() -> None:
+    pills, cream, _ = treatment_effects(cream_for([3, 5])).effects
+    assert cream.df == pytest.approx(1, abs=0.2)
+    assert cream.high - cream.low > 2 * (pills.high - pills.low)
 
 
 def test_without_one_is_the_fit_without_one() -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from dermx.errors import InputError
 from dermx.longitudinal import mixed
-from dermx.longitudinal.effects import ModelConfig, treatment_effects
+from dermx.longitudinal.effects import ModelConfig, Random, treatment_effects
 from dermx.longitudinal.mixed import FitError, MixedFit, fit_reml
 from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import StudyConfig, simulate_study
@@ -40,6 +41,17 @@ def assert_agrees(fit: MixedFit, name: str) -> None:
 )
 def test_the_shipped_study_gives_what_r_gives(config: ModelConfig, name: str) -> None:
     assert_agrees(treatment_effects(read_visits(), config).fit, name)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("random", ["intercept", "treatment"])
+def test_days_that_never_move_within_a_treatment_are_refused(random: Random) -> None:
+    drawn = simulate_study(StudyConfig(patients=4), 1).visits
+    level = np.array([9.3, 11.1, 7.7, 8.0])[drawn.patient] - 1.3 * drawn.treatment
+    if random == "treatment":
+        level += np.sin(drawn.patient * drawn.treatment)
+    with pytest.raises(FitError, match="no patient's severity moves from day to day within a tr"):
+        treatment_effects(replace(drawn, severity=level), ModelConfig(random=random))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from dermx.errors import InputError
 from dermx.longitudinal.noise import Noise, fit_noise
 from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import SHIPPED_STUDY, simulate_study
+from dermx.longitudinal.visits import Visits
 
 R = json.loads(Path(__file__).parents[1].joinpath("reference/longitudinal.json").read_text())
 
@@ -42,6 +43,43 @@ def test_independent_days_give_the_usual_error_of_a_mean() -> None:
     noise = Noise(rho=0.0, sd=3.0, df=10)
     covariance = noise.mean_errors(np.arange(9), np.zeros(9, int), 1)
     assert covariance == pytest.approx(np.array([[1.0]]))
+
+
+def steady(*levels: float) -> Visits:
+    """One patient, five days on each treatment, the same severity every day of it."""
+    kinds = len(levels)
+    return Visits(
+        patients=("Ann",),
+        treatments=("Baseline", "Gel", "Cream")[:kinds],
+        patient=np.zeros(5 * kinds, int),
+        day=np.arange(1, 5 * kinds + 1),
+        treatment=np.repeat(np.arange(kinds), 5),
+        severity=np.repeat(levels, 5),
+    )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("levels", "step"), [((3.0, 2.0), 1.0), ((2.3, 2.5, 4.1), 0.2), ((3.0, 3.0), 1.0)]
+)
+def test_a_steady_diary_has_the_noise_of_rounding(levels: tuple[float, ...], step: float) -> None:
+    noise = fit_noise(steady(*levels))
+    assert noise.rho == 0
+    assert noise.sd == pytest.approx(step / np.sqrt(12))
+    assert noise.df == 4 * len(levels)
+
+
+def test_noise_below_that_of_rounding_is_not_believed() -> None:
+    visits = steady(3.0, 2.0)
+    many = replace(
+        visits,
+        patients=tuple("ABCDE"),
+        patient=np.repeat(np.arange(5), 10),
+        day=np.tile(visits.day, 5),
+        treatment=np.tile(visits.treatment, 5),
+        severity=np.tile(visits.severity, 5) + (np.arange(50) == 7),
+    )
+    assert fit_noise(many).sd == pytest.approx(1 / np.sqrt(12))  # one odd day of fifty: 0.14
 
 
 def test_as_many_means_as_days_show_no_noise() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dermx.longitudinal.noise import Noise, fit_noise
 from dermx.longitudinal.patient import own_changes, shrink
-from dermx.longitudinal.simulate import SHIPPED_STUDY, simulate_study
+from dermx.longitudinal.simulate import SHIPPED_STUDY, StudyConfig, simulate_study
 from dermx.longitudinal.visits import TableConfig, Visits
 
 INDEPENDENT = Noise(rho=0.0, sd=3.0, df=1e9)
@@ -66,6 +66,59 @@ def test_a_change_below_what_baseline_itself_leaves_open_can_t_be_waited_for() -
     (own,) = own_changes(one_patient(-1.5), INDEPENDENT)
     assert own.more_days is None
     assert own.sentence.endswith("More days of Cream alone would probably not tell.")
+
+
+def test_a_steady_diary_has_an_interval_of_some_width() -> None:
+    visits = one_patient(-1, days=5)
+    (own,) = own_changes(visits, fit_noise(visits))
+    half = 2.306 * np.sqrt(2 / 5 / 12)  # t of 8 days; steps of 1 point
+    assert (own.low, own.high) == pytest.approx((-1 - half, -1 + half), abs=1e-3)
+
+
+def test_no_end_of_an_interval_lies_off_the_scale() -> None:
+    noise = replace(INDEPENDENT, sd=30.0)
+    (own,) = own_changes(one_patient(1, lowest=0, highest=12), noise)
+    assert own.verdict == "no clear change yet"
+    assert (own.low, own.high) == (-10, 2)
+    assert "between 10.0 lower and 2.0 higher points" in own.sentence
+
+
+def longer(visits: Visits, i: int, k: int, more: int) -> Visits:
+    """As if a patient had gone on with a treatment, at the same mean."""
+    rows = (visits.patient == i) & (visits.treatment == k)
+    last = visits.day[(visits.patient == i) & np.isin(visits.treatment, (0, k))].max()
+    return replace(
+        visits,
+        patient=np.r_[visits.patient, np.full(more, i)],
+        day=np.r_[visits.day, last + 1 + np.arange(more)],
+        treatment=np.r_[visits.treatment, np.full(more, k)],
+        severity=np.r_[visits.severity, np.full(more, visits.severity[rows].mean())],
+    )
+
+
+def test_among_others_so_many_more_days_tell_and_one_fewer_does_not() -> None:
+    weak = StudyConfig(effects=(0.0, -1.0, -1.0), patients=6)
+    waits = []
+    for seed in range(8):
+        visits = simulate_study(weak, np.random.default_rng([3, seed])).visits
+        noise = fit_noise(visits)
+        for own in own_changes(visits, noise):
+            if own.more_days is None:
+                continue
+            who = visits.patients.index(own.patient), visits.treatments.index(own.treatment)
+            said = [
+                next(
+                    later.verdict
+                    for later in own_changes(longer(visits, *who, more), noise)
+                    if (later.patient, later.treatment) == (own.patient, own.treatment)
+                )
+                for more in (own.more_days - 1, own.more_days)
+            ]
+            assert said[0] == "no clear change yet"
+            assert said[1] != "no clear change yet"
+            waits.append(own.more_days)
+    assert len(waits) > 5
+    assert max(waits) > 10
 
 
 def test_days_that_hang_together_are_worth_less() -> None:

@@ -8,6 +8,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from dermx.errors import ConfigError, InputError
+from dermx.longitudinal.effects import ModelConfig
 from dermx.longitudinal.noise import Noise
 from dermx.longitudinal.power import (
     PlanConfig,
@@ -46,6 +47,30 @@ def test_a_design_is_like_the_study_it_is_taken_from() -> None:
     assert design.patient_sd == pytest.approx(4.2, abs=0.3)
     assert 0.8 < design.response_sd < 2.5  # 1.5 and the drift were put in
     assert design.level == pytest.approx(17, abs=0.5)
+
+
+@pytest.mark.parametrize(("higher_is_better", "effect"), [(False, -9.0), (True, 9.0)])
+def test_the_effect_planned_for_is_one_for_the_better(
+    higher_is_better: bool, effect: float
+) -> None:
+    visits = read_visits()
+    config = replace(visits.config, higher_is_better=higher_is_better)
+    design = design_like(study_of(replace(visits, config=config)))
+    (cell,) = plan(design, PlanConfig(effect=-9, patients=(8,), days=(7,), studies=20))
+    assert cell.effect == effect
+    assert cell.power == 1
+
+
+def test_a_plan_analyses_as_the_study_is_analysed() -> None:
+    design = design_like(study_of(read_visits()))
+    config = PlanConfig(effect=2, patients=(12,), days=(7,), studies=20)
+    usual, strict, skipping = (
+        plan(design, config, model)[0].power
+        for model in (None, ModelConfig(level=0.9999), ModelConfig(skip_days=7))
+    )
+    assert usual > 0.5
+    assert strict < usual - 0.2
+    assert skipping == 0  # nothing is left of a phase
 
 
 def cell(patients: int, days: int, power: float) -> PowerCell:

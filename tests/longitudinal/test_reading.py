@@ -66,6 +66,23 @@ def test_columns_of_other_names_dates_and_a_data_frame_read_the_same() -> None:
     assert visits.day.tolist() == list(range(1, 11))
 
 
+def test_none_and_na_are_names_and_na_is_a_missing_severity() -> None:
+    text = (
+        GOOD.replace("Baseline", "None").replace("A,", "NA,").replace("NA,3,None,9", "NA,3,None,NA")
+    )
+    visits = read(text, baseline="None", min_days=4)
+    assert visits.treatments == ("None", "Cream")
+    assert visits.patients == ("B", "NA")
+    assert visits.missing == 1
+
+
+def test_empty_lines_are_no_rows_but_count() -> None:
+    gaps = "\n" + GOOD.replace("A,3,", "\n,,,\nA,3,") + "\n\n"
+    assert len(read(gaps)) == len(read(GOOD))
+    with pytest.raises(DataError, match=r"row 7: severity 'x' is no number"):
+        read(gaps.replace("A,3,Baseline,9", "A,3,Baseline,x"))
+
+
 def test_p10_comes_after_p2() -> None:
     text = HEAD + "".join(rows(p, k, d) for p in ("P10", "P2") for k, d in
                           (("Baseline", 1), ("Gel", 6)))  # fmt: skip
@@ -87,6 +104,7 @@ def test_an_empty_severity_and_a_skipped_day_are_missing_days() -> None:
         ("", "can't be read as CSV"),
         ("patient;day;treatment;severity\nA;1;Baseline;2\n", "semicolons; save it with commas"),
         (HEAD + "A,1,Baseline,high\n", r"row 2: severity 'high' is no number"),
+        (HEAD + "A,1,Baseline,1_0\n", r"row 2: severity '1_0' is no number"),
         (HEAD + "A,1,Baseline,-1\n", r"row 2: severity -1 is outside 0 to inf points"),
         (HEAD + "A,1,Baseline,inf\n", r"row 2: severity inf is outside"),
         (HEAD + "A,first,Baseline,1\n", "row 2: day 'first' is neither a whole number"),
@@ -175,6 +193,25 @@ def test_notes_tell_of_order_gaps_floor_and_what_is_absent() -> None:
     assert "C without Cream" in notes
     assert "of days are at the lowest score, 0" in notes
     assert "same order" not in notes
+
+
+def test_one_order_is_noted_though_somebody_stopped_early_or_skipped_one() -> None:
+    visits = read_visits()
+    stopped = visits.select((visits.patient != 9) | (visits.treatment < 2))
+    said = "Every patient had the same order (Baseline, then Antibiotics, then Cream), so"
+    assert notes_on(stopped)[0].startswith(said)
+    skipped = visits.select((visits.patient != 9) | (visits.treatment != 1))
+    assert notes_on(skipped)[0].startswith("No two treatments came in both orders, so a treatment")
+
+
+def test_groups_with_one_treatment_each_have_no_order() -> None:
+    text = HEAD + rows("A", "Baseline", 1) + rows("B", "Cream", 1)
+    assert not any("order" in note for note in notes_on(read(text)))
+
+
+def test_many_days_at_the_highest_score_are_noted() -> None:
+    notes = notes_on(read(GOOD, highest=9, higher_is_better=True))
+    assert "100% of days are at the highest score, 9: above it nothing is measured" in notes[-1]
 
 
 def test_one_patient_is_told_what_one_time_line_can_t_say() -> None:

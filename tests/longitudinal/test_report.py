@@ -66,6 +66,25 @@ def test_table_markdown_and_page_show_the_same_numbers(shipped: TreatmentStudy) 
         assert f"- {sentence}" in markdown
 
 
+def test_a_comparison_that_one_patient_makes_is_shown_without_an_interval() -> None:
+    visits = read_visits()
+    study = study_of(visits.select((visits.treatment != 2) | (visits.patient == 3)))
+    cream = signed(study.effects[1].estimate)
+    row = (
+        f"| Cream against Baseline | {cream} | one patient only | none | none | one patient only |"
+    )
+    markdown, page = effects_markdown(study), as_page(study, {}, title="t", facts={})
+    assert row in markdown
+    assert "<p>one patient only <small>GAGS points</small></p>" in page
+    assert "<p class='quiet'>no average effect</p>" in page
+    assert "nan" not in re.sub("[a-z]nan|nan[a-z]", "", markdown + page)
+    assert method(study).endswith("over 1 comparisons")
+    shown = [text.get_text() for text in figures.forest(study).axes[0].texts]
+    assert shown[1] == f"{cream}\none patient only"
+    table = list(csv.DictReader(io.StringIO(effects_csv(study))))
+    assert [table[1][name] for name in ("low", "high", "p", "plain_p")] == [""] * 4
+
+
 def test_each_patient_has_a_row_with_a_sentence(shipped: TreatmentStudy) -> None:
     rows = list(csv.DictReader(io.StringIO(patients_csv(shipped.patients))))
     assert [row["sentence"] for row in rows] == [own.sentence for own in shipped.patients]

@@ -112,6 +112,15 @@ def test_a_bootstrap_draw_is_the_refit_of_the_drawn_patients() -> None:
     assert (error < [e.error for e in study.effects]).all()  # no bias reduction in it
 
 
+def test_a_draw_without_the_only_one_on_cream_still_tells_of_the_pills() -> None:
+    visits = read_visits()
+    study = treatment_effects(visits.select((visits.treatment != 2) | (visits.patient == 3)))
+    t, _ = bootstrap_t(study.fit, study.contrasts, n_boot=400)
+    absent = np.isnan(t).mean(axis=0)
+    assert absent[0] == 0
+    assert absent[1:] == pytest.approx([0.9**10] * 2, abs=0.08)
+
+
 def test_the_same_seed_draws_the_same_patients() -> None:
     visits = read_visits()
     one, again, other = (

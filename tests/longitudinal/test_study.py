@@ -109,6 +109,25 @@ def test_days_left_out_are_left_out_everywhere() -> None:
     assert any("just after a change of treatment are left out" in note for note in study.notes)
 
 
+def test_days_left_out_are_told_to_one_patient_and_are_no_gap() -> None:
+    notes = study_of(patients(read_visits(), 1), ModelConfig(skip_days=8)).notes
+    assert any("days just after a change of treatment are left out" in note for note in notes)
+    assert not any("gaps are longer" in note for note in notes)
+
+
+def test_a_comparison_that_one_patient_makes_is_no_average() -> None:
+    visits = read_visits()
+    study = study_of(visits.select((visits.treatment != 2) | (visits.patient == 3)))
+    assert study.sentences[1] == (
+        "Cream against Baseline: no average effect; it hangs on one patient alone, so see that "
+        "patient's own change."
+    )
+    assert not any("changes its sign" in note for note in study.notes)
+    content = json.loads(json.dumps(study.to_dict(), allow_nan=False))
+    assert content["effects"][1]["p"] is None
+    assert content["effects"][1]["estimate"] == study.effects[1].estimate
+
+
 def test_a_study_that_hangs_on_one_patient_says_so() -> None:
     quiet = StudyConfig(patients=4, effects=(0, 0.05, 0), response_sd=0, drift_sd=0, noise_sd=0.4,
                         missing=0, days=(8, 8, 8), level=25)  # fmt: skip

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 OWN, SIMULATED = "Your table", "Simulated example"
 COLUMNS: Final = ("patient", "day", "treatment", "severity")
-VERDICT_KIND: Final = {"better": "answer", "worse": "refer", "no clear": "unsure"}
+VERDICT_KIND: Final = {
+    "better": "answer",
+    "worse": "refer",
+    "no clear difference": "unsure",
+    "no average effect": "unsure",
+}
 
 
 def show() -> None:
@@ -164,11 +169,10 @@ def _show_study(study: "TreatmentStudy") -> None:
 def _said(sentence: str) -> Notice:
     """A comparison as a statement: its verdict as the title."""
     subject, _, rest = sentence.partition(": ")
-    found = next((word for word in VERDICT_KIND if rest.startswith(word)), "no clear")
-    title = f"{subject}: {'no clear difference' if found == 'no clear' else found}"
-    text = rest.partition(", " if found != "no clear" else "; ")[2]
+    found = next(word for word in VERDICT_KIND if rest.startswith(word))
+    text = rest.removeprefix(found).lstrip(",; ")
     kind: Any = VERDICT_KIND[found]
-    return Notice(kind, title, f"{text[:1].upper()}{text[1:]}")
+    return Notice(kind, f"{subject}: {found}", f"{text[:1].upper()}{text[1:]}")
 
 
 @st.fragment

@@ -92,7 +92,7 @@ def _notes(study: StudyEffects, noise: Noise, skewness: float, kurtosis: float) 
             "with few patients read p values near 0.05 with caution."
         )
     for effect, column in zip(study.effects, study.without_one.T, strict=True):
-        if (np.sign(column) != np.sign(effect.estimate)).any():
+        if not effect.hangs_on_one and (np.sign(column) != np.sign(effect.estimate)).any():
             worst = int(np.argmax(np.abs(column - effect.estimate)))
             notes.append(
                 f"{effect.name} changes its sign without patient "

@@ -6,7 +6,8 @@ because days of a patient hang together and patients respond differently; what t
 have said stands beside them.
 
 Limits: all patients in one order leave treatment and time confounded, with or without the linear
-trend; the interval is about the mean of patients like these, not about one patient.
+trend; the interval is about the mean of patients like these, not about one patient. A comparison
+that one patient alone makes possible has no interval.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from dermx.errors import ConfigError, InputError
 from dermx.longitudinal.mixed import MixedFit, fit_reml
-from dermx.longitudinal.robust import bootstrap_t, cr2_covariance, satterthwaite
+from dermx.longitudinal.robust import bootstrap_t, cr2_covariance, indispensable, satterthwaite
 from dermx.longitudinal.visits import Visits
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """One treatment less another, in points of severity."""
+    """One treatment less another, in points of severity.
+
+    Where the comparison hangs on one patient alone, all but the estimate is NaN.
+    """
 
     treatment: str
     reference: str
@@ -83,6 +87,11 @@ class Effect:
         """Which treatment against which."""
         return f"{self.treatment} against {self.reference}"
 
+    @property
+    def hangs_on_one(self) -> bool:
+        """Whether it can't be estimated without some one patient, so nothing tells its error."""
+        return math.isnan(self.p)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyEffects:
@@ -97,13 +106,14 @@ class StudyEffects:
 
     @cached_property
     def without_one(self) -> Float[np.ndarray, "patients k"]:
-        """Estimates without one patient each, the variances held."""
+        """Estimates without one patient each, the variances held; NaN where there is none."""
         total, scores = self.fit.information.sum(axis=0), self.fit.scores
         shifts = [
             np.linalg.lstsq(total - g, -score, rcond=None)[0]
             for g, score in zip(self.fit.information, scores, strict=True)
         ]
-        return np.asarray((self.fit.beta + np.stack(shifts)) @ self.contrasts.T)
+        estimates = (self.fit.beta + np.stack(shifts)) @ self.contrasts.T
+        return np.where(indispensable(self.fit, self.contrasts), np.nan, estimates)
 
 
 def treatment_effects(visits: Visits, config: ModelConfig | None = None) -> StudyEffects:
@@ -131,6 +141,8 @@ def treatment_effects(visits: Visits, config: ModelConfig | None = None) -> Stud
     contrasts = np.stack([_contrast(k, reference, x.shape[1]) for k, reference in pairs])
     found = _comparisons(fit, contrasts, config)
     plain = _comparisons(fit, contrasts, replace(config, errors="plain"))
+    alone = indispensable(fit, contrasts).any(axis=0)
+    found[alone, 1:] = plain[alone, 1:] = math.nan
     adjusted = holm(found[:, 5])
     effects = tuple(
         Effect(
@@ -159,14 +171,14 @@ def treatment_effects(visits: Visits, config: ModelConfig | None = None) -> Stud
 def holm(p: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     """Adjust p values so that one false finding among them is as rare as promised.
 
-    Source: Holm 1979. Valid however the comparisons depend on each other.
+    Source: Holm 1979. Valid however the comparisons depend on each other. A NaN is no comparison.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty(len(p))
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # a NaN comes last
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
+    adjusted = np.full(len(p), math.nan)
     adjusted[order] = np.minimum(stepped, 1)
     return adjusted
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from dermx.errors import InputError
 from dermx.evaluate.figures import png
 from dermx.longitudinal.power import PowerCell
-from dermx.longitudinal.study import TreatmentStudy, p_text
+from dermx.longitudinal.study import TreatmentStudy, p_text, signed
 
 # Okabe and Ito's palette, told apart with any colour vision; grey for baseline.
 COLOURS = ("#6b7280", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -115,9 +115,13 @@ def forest(study: TreatmentStudy) -> Figure:
         axes.plot([effect.plain_low, effect.plain_high], [row + 0.22] * 2, color=_FAINT, lw=4,
                   solid_capstyle="butt", zorder=2)  # fmt: skip
         axes.plot([effect.low, effect.high], [row] * 2, color=colour, lw=2.4, zorder=3)
-        axes.plot([effect.estimate], [row], marker="o", ms=8, color=colour, zorder=4)
-        number = f"{effect.estimate:+.1f} ({effect.low:+.1f} to {effect.high:+.1f})"
-        text = f"{number.replace('-', '−')}\n{p_text(effect.p_adjusted)}, Holm"
+        alone = effect.hangs_on_one  # matplotlib leaves the lines of NaN out
+        axes.plot([effect.estimate], [row], marker="o", ms=8, color=colour, zorder=4,
+                  fillstyle="none" if alone else "full")  # fmt: skip
+        text = f"{signed(effect.estimate)} ({signed(effect.low)} to {signed(effect.high)})"
+        text += f"\n{p_text(effect.p_adjusted)}, Holm"
+        if alone:
+            text = f"{signed(effect.estimate)}\none patient only"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center",
                   color=_INK, fontsize=9, linespacing=1.35)  # fmt: skip
     axes.axvline(0, color=_QUIET, lw=1, zorder=1)
@@ -125,9 +129,12 @@ def forest(study: TreatmentStudy) -> Figure:
         range(count), [e.name.replace(" against ", "\nagainst ") for e in study.effects]
     )
     axes.set_ylim(count - 0.5, -0.6)
-    ends = [x for e in study.effects for x in (e.low, e.high, e.plain_low, e.plain_high, 0.0)]
-    margin = 0.06 * (max(ends) - min(ends))
-    axes.set_xlim(min(ends) - margin, max(ends) + margin)
+    ends = [
+        x for e in study.effects for x in (e.estimate, e.low, e.high, e.plain_low, e.plain_high)
+    ]
+    low, high = np.nanmin([*ends, 0.0]), np.nanmax([*ends, 0.0])
+    margin = 0.06 * (high - low)
+    axes.set_xlim(low - margin, high + margin)
     unit = study.visits.config.unit
     worse, better = ("worse →", "← better") if not study.visits.config.higher_is_better else (
         "better →", "← worse")  # fmt: skip

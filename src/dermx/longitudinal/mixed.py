@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OPTIMISERS = ("powell", "nm")
 TOLERANCE = 0.01  # of a standard error, by which effects of two optimisers may differ
 LIKELIHOOD_TOLERANCE = 0.02  # by which their log likelihoods may differ
+STEADY = 1e-12  # of the sum of squares; less left over is rounding, and no noise
 NEGLIGIBLE = 1e-4  # a variance below this share of the day-to-day variance is called zero
 
 
@@ -119,6 +120,11 @@ def fit_reml(
         raise InputError(f"{x.shape[1]} effects can't be told apart by these days (rank {rank})")
     if np.ptp(y) == 0:
         raise FitError(f"every severity is {y[0]:g}: there is no variation to model")
+    if _left_over(y, x, z, groups) <= STEADY * float(((y - y.mean()) ** 2).sum()):
+        raise FitError(
+            "no patient's severity moves from day to day within a treatment, so there is no noise "
+            "to tell effects by; analyse each patient alone, or record in finer steps"
+        )
     fits = {name: _fit_one(y, x, z, groups, name) for name in OPTIMISERS}
     best, other = sorted(fits.values(), key=lambda fit: -fit.llf)
     spread = float(np.max(np.abs(best.fe_params - other.fe_params) / best.bse_fe))
@@ -147,6 +153,21 @@ def fit_reml(
     )
 
 
+def _left_over(
+    y: Float[np.ndarray, " n"],
+    x: Float[np.ndarray, "n p"],
+    z: Float[np.ndarray, "n q"],
+    groups: Int[np.ndarray, " n"],
+) -> float:
+    """Sum of squares that neither the effects nor each group's own z explain."""
+    both = np.column_stack([x, y])
+    for group in np.unique(groups):
+        rows = groups == group
+        both[rows] -= z[rows] @ np.linalg.lstsq(z[rows], both[rows], rcond=None)[0]
+    x, y = both[:, :-1], both[:, -1]
+    return float(((y - x @ np.linalg.lstsq(x, y, rcond=None)[0]) ** 2).sum())
+
+
 def _fit_one(
     y: Float[np.ndarray, " n"],
     x: Float[np.ndarray, "n p"],
@@ -164,6 +185,7 @@ def _fit_one(
             )
         except (np.linalg.LinAlgError, ValueError) as error:
             raise FitError(f"the mixed model can't be fitted ({optimiser}: {error})") from error
-    if not (math.isfinite(fit.llf) and np.isfinite(fit.bse_fe).all()):
+        finite = math.isfinite(fit.llf) and np.isfinite(fit.bse_fe).all()
+    if not finite:
         raise FitError(f"the mixed model can't be fitted ({optimiser} found no finite likelihood)")
     return fit

@@ -4,6 +4,8 @@ Noise around each patient's mean on each treatment is taken as AR(1): the correl
 rho to the power of g, so missing days need no filling. rho and the size are common to all patients
 and estimated by REML, which allows for the means being estimated from the same days.
 
+A diary is written in steps, so noise below what rounding to a step makes is not believed.
+
 Limits: a slow drift inside a treatment looks like a long memory and raises rho; that errs to the
 safe side, towards wider intervals.
 """
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 LARGEST_RHO = 0.99
+SAME = 1e-9  # of the range of the severities: a smaller difference is rounding of the computer
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Noise:
 def fit_noise(visits: Visits) -> Noise:
     """Estimate the noise around the means of each patient on each treatment, by REML.
 
+    It is at least that of rounding to the smallest step between recorded severities, the step over
+    the square root of 12; a steady diary gets that, with independent days.
+
     Raises:
         InputError: There are no more days than means.
     """
@@ -65,6 +71,11 @@ def fit_noise(visits: Visits) -> Noise:
     if len(visits) <= means:
         raise InputError(f"{len(visits)} days can't show the noise around {means} means")
 
+    step = _step(visits.severity)
+    least = step / math.sqrt(12)
+    if _reml(0.0, parts, means)[1] <= (SAME * step) ** 2:
+        return Noise(0.0, least, float(len(visits) - means))
+
     def loss(rho: float) -> float:
         return _reml(rho, parts, means)[0]
 
@@ -72,7 +83,14 @@ def fit_noise(visits: Visits) -> Noise:
     rho = float(min((0.0, float(found.x), LARGEST_RHO), key=loss))
     variance = _reml(rho, parts, means)[1]
     worth = (len(visits) - means) * (1 - rho) / (1 + rho)
-    return Noise(rho, math.sqrt(variance), max(worth, 1.0))
+    return Noise(rho, max(math.sqrt(variance), least), max(worth, 1.0))
+
+
+def _step(severity: Float[np.ndarray, " n"]) -> float:
+    """Smallest difference of recorded severities; 1 point where all are alike."""
+    steps = np.diff(np.unique(severity))
+    steps = steps[steps > SAME * np.ptp(severity)]
+    return float(steps.min()) if len(steps) else 1.0
 
 
 def _reml(

@@ -64,15 +64,15 @@ def own_changes(visits: Visits, noise: Noise, level: float = 0.95) -> list[OwnCh
         days = [_days(visits, i, k) for i in who]
         observed = np.array([_difference(visits, i, k) for i in who])
         errors = np.array([_error(noise, day, kind) for day, kind in days])
-        shrinking = shrink(observed, errors, level) if len(who) >= FEWEST_TO_SHRINK else None
-        if shrinking is None:
+        if len(who) < FEWEST_TO_SHRINK:
             half = _t_quantile(noise.df, level) * errors
             shown = np.stack([observed, observed - half, observed + half])
         else:
+            shrinking = shrink(observed, errors, level)
             shown = np.stack([shrinking.estimate, shrinking.low, shrinking.high])
         for n, i in enumerate(who):
-            wait = _Wait(noise, *days[n], level, float(observed[n]), shrinking)
-            made.append(_own(visits, i, k, float(errors[n]), shown[:, n], wait))
+            wait = _Wait(noise, *days[n], level, observed, errors, n)
+            made.append(_own(visits, i, k, shown[:, n], wait))
     return sorted(made, key=lambda own: visits.patients.index(own.patient))
 
 
@@ -104,8 +104,39 @@ def shrink(
 
     Source: Gelman et al., Bayesian Data Analysis, 3rd ed., section 5.4.
     """
-    from scipy.special import ndtr
+    found = _posterior(observed, errors)
+    reach = np.full(len(observed), np.abs(observed).max() + 10 * (errors.max() + found.tau[-1]))
+    low, high = (_invert(found.below, reach, share) for share in ((1 - level) / 2, (1 + level) / 2))
+    return Shrinking(
+        estimate=found.density @ found.centre,
+        low=low,
+        high=high,
+        mean=float(found.density @ found.mean),
+        sd=float(found.density @ found.tau),
+    )
 
+
+@dataclass(frozen=True)
+class _Posterior:
+    """What is known of each patient's change: normals, mixed over the sd between patients."""
+
+    tau: Float[np.ndarray, " grid"]  # points, the sd between patients
+    density: Float[np.ndarray, " grid"]  # how probable it is; adds up to 1
+    mean: Float[np.ndarray, " grid"]  # of all patients, given tau
+    centre: Float[np.ndarray, "grid patients"]
+    spread: Float[np.ndarray, "grid patients"]
+
+    def below(self, value: Float[np.ndarray, " patients"]) -> Float[np.ndarray, " patients"]:
+        """How probable it is that each patient's change is below a value."""
+        from scipy.special import ndtr
+
+        z = (value - self.centre) / np.maximum(self.spread, 1e-12)
+        return np.asarray(self.density @ ndtr(z))
+
+
+def _posterior(
+    observed: Float[np.ndarray, " patients"], errors: Float[np.ndarray, " patients"]
+) -> _Posterior:
     errors = np.maximum(errors, 1e-9)
     largest = 10 * max(float(np.std(observed, ddof=1)), float(errors.mean()))
     tau = np.linspace(0, 1, 401)[:, None] ** 2 * largest  # finer where it matters, near zero
@@ -123,19 +154,7 @@ def shrink(
     own = tau**2 * weight  # how much of a patient's own change is believed
     centre = own * observed + (1 - own) * mean[:, None]
     spread = np.sqrt(own * errors**2 + (1 - own) ** 2 / total[:, None])
-
-    def below(value: Float[np.ndarray, " patients"]) -> Float[np.ndarray, " patients"]:
-        return np.asarray(density @ ndtr((value - centre) / np.maximum(spread, 1e-12)))
-
-    reach = np.full(len(observed), np.abs(observed).max() + 10 * (errors.max() + largest))
-    low, high = (_invert(below, reach, share) for share in ((1 - level) / 2, (1 + level) / 2))
-    return Shrinking(
-        estimate=density @ centre,
-        low=low,
-        high=high,
-        mean=float(density @ mean),
-        sd=float(density @ tau[:, 0]),
-    )
+    return _Posterior(tau[:, 0], density, mean, centre, spread)
 
 
 @dataclass(frozen=True)
@@ -146,24 +165,28 @@ class _Wait:
     day: Int[np.ndarray, " n"]
     kind: Int[np.ndarray, " n"]  # 0 baseline, 1 the treatment
     level: float
-    observed: float
-    shrinking: Shrinking | None
+    observed: Float[np.ndarray, " patients"]  # of all who had the treatment
+    errors: Float[np.ndarray, " patients"]
+    place: int  # of this patient among them
 
     def tells(self, more: int) -> bool:
-        """Whether so many more days would, if the change stays as it was observed."""
+        """Whether the interval would leave 0 out, if the change stays as it was observed."""
         day = np.r_[self.day, self.day.max() + 1 + np.arange(more)]
         kind = np.r_[self.kind, np.ones(more, int)]
-        error = _error(self.noise, day, kind)
-        if self.shrinking is None:
-            return abs(self.observed) > _t_quantile(self.noise.df, self.level) * error
-        prior = self.shrinking
-        own = prior.sd**2 / (prior.sd**2 + error**2)
-        centre = own * self.observed + (1 - own) * prior.mean
-        return abs(centre) > _t_quantile(math.inf, self.level) * math.sqrt(own) * error
+        errors = self.errors.copy()
+        errors[self.place] = _error(self.noise, day, kind)
+        if len(errors) < FEWEST_TO_SHRINK:
+            half = _t_quantile(self.noise.df, self.level) * errors[self.place]
+            return bool(abs(self.observed[self.place]) > half)
+        below = _posterior(self.observed, errors).below(np.zeros(len(errors)))[self.place]
+        return not (1 - self.level) / 2 <= below <= (1 + self.level) / 2
 
     def days(self) -> int | None:
-        """Fewest more days that tell; None if a year doesn't."""
-        if not self.tells(MOST_DAYS):
+        """How many more days tell, one fewer doesn't; None if a year doesn't.
+
+        None, too, where it is told already and only the end of the scale speaks against it.
+        """
+        if self.tells(0) or not self.tells(MOST_DAYS):
             return None
         least, enough = 0, MOST_DAYS
         while enough - least > 1:
@@ -176,25 +199,27 @@ def _own(
     visits: Visits,
     i: int,
     k: int,
-    error: float,
     shown: Float[np.ndarray, " 3"],
     wait: _Wait,
 ) -> OwnChange:
-    estimate, low, high = map(float, shown)
+    rows = visits.patient == i
+    before = visits.severity[rows & (visits.treatment == 0)]
+    # No change leads off the scale, however wide the interval.
+    ends = visits.config.lowest - before.max(), visits.config.highest - before.min()
+    estimate, low, high = map(float, np.clip(shown, *ends))
     verdict: Verdict = "no clear change yet"
     if low > 0 or high < 0:
         verdict = "better" if (estimate > 0) == visits.config.higher_is_better else "worse"
     more = wait.days() if verdict == "no clear change yet" else None
-    rows = visits.patient == i
-    baseline = float(visits.severity[rows & (visits.treatment == 0)].mean())
+    baseline = float(before.mean())
     names = visits.patients[i], visits.treatments[k]
     return OwnChange(
         patient=names[0],
         treatment=names[1],
         baseline=baseline,
         days=int(visits.counts[i, k]),
-        observed=wait.observed,
-        observed_error=error,
+        observed=float(wait.observed[wait.place]),
+        observed_error=float(wait.errors[wait.place]),
         estimate=estimate,
         low=low,
         high=high,
@@ -261,10 +286,9 @@ def _error(noise: Noise, day: Int[np.ndarray, " n"], kind: Int[np.ndarray, " n"]
 
 
 def _t_quantile(df: float, level: float) -> float:
-    from scipy.special import ndtri, stdtrit
+    from scipy.special import stdtrit
 
-    tail = (1 + level) / 2
-    return float(ndtri(tail) if math.isinf(df) else stdtrit(df, tail))
+    return float(stdtrit(df, (1 + level) / 2))
 
 
 def _invert(

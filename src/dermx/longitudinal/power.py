@@ -2,8 +2,8 @@
 
 Each cell of the plan is a design: so many patients, so many days of baseline and as many of one
 treatment. Studies are drawn with the noise, memory, missing days and differences between patients
-of the study at hand and analysed by the very function that analyses real ones; power is the share
-of them in which the effect has p < 0.05.
+of the study at hand and analysed by the very function that analyses real ones, with the model of
+the study at hand; power is the share of them in which the effect has p < 0.05.
 
 Limits: it is as good as the study at hand tells these quantities; with ten patients, how
 differently patients respond is known only roughly.
@@ -16,20 +16,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dermx.errors import ConfigError, InputError
-from dermx.longitudinal.effects import FEWEST_PATIENTS, treatment_effects
+from dermx.longitudinal.effects import FEWEST_PATIENTS, ModelConfig, treatment_effects
 from dermx.longitudinal.mixed import FitError
 from dermx.longitudinal.patient import FEWEST_TO_SHRINK, shrink
 from dermx.longitudinal.simulate import StudyConfig, simulate_study
 from dermx.longitudinal.study import TreatmentStudy
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
     """Which designs are tried, and for which effect."""
 
-    effect: float  # points against baseline; the sign doesn't matter
+    effect: float  # points against baseline; for the better, whatever its sign
     patients: tuple[int, ...] = (5, 10, 15, 20, 30)
     days: tuple[int, ...] = (7, 14, 28)  # of each of the two phases
     studies: int = 200  # simulated per design
@@ -62,6 +60,8 @@ class PowerCell:
 def design_like(study: TreatmentStudy) -> StudyConfig:
     """Return a design of two phases whose quantities are those of this study.
 
+    Its effect is one point for the better: near an end of the scale the way matters.
+
     Raises:
         InputError: Too few patients to know how differently patients respond.
     """
@@ -74,7 +74,7 @@ def design_like(study: TreatmentStudy) -> StudyConfig:
     recorded = len(visits)
     return StudyConfig(
         treatments=(visits.treatments[0], "treatment"),
-        effects=(0.0, 0.0),
+        effects=(0.0, 1.0 if visits.config.higher_is_better else -1.0),
         days=(14, 14),
         level=float(visits.severity[visits.treatment == 0].mean()),
         patient_sd=math.sqrt(float(study.model.fit.psi[0, 0])),
@@ -92,16 +92,19 @@ def design_like(study: TreatmentStudy) -> StudyConfig:
 def plan(
     design: StudyConfig,
     config: PlanConfig,
+    model: ModelConfig | None = None,
     progress: Callable[[Sequence[tuple[int, int]]], Iterator[tuple[int, int]]] = iter,
 ) -> list[PowerCell]:
     """Simulate every design of the plan.
 
     Args:
-        design: Of two phases, e.g. `design_like(study)`.
+        design: Of two phases, e.g. `design_like(study)`; its effect says which way is better.
         config: Effect, patients, days.
+        model: How each simulated study is analysed.
         progress: Hands on the designs, each of patients and days, and may show how far it is.
     """
-    effect = -abs(config.effect)
+    effect = math.copysign(config.effect, design.effects[1])
+    model = model or ModelConfig()
     designs = [(patients, days) for days in config.days for patients in config.patients]
     cells = []
     for patients, days in progress(designs):
@@ -109,7 +112,7 @@ def plan(
         seen = 0
         for n in range(config.studies):
             rng = np.random.default_rng([config.seed, patients, days, n])
-            seen += _sees(wanted, rng)
+            seen += _sees(wanted, model, rng)
         share = seen / config.studies
         low, high = wilson(seen, config.studies)
         cells.append(
@@ -151,13 +154,13 @@ def wilson(count: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _sees(design: StudyConfig, rng: np.random.Generator) -> bool:
+def _sees(design: StudyConfig, model: ModelConfig, rng: np.random.Generator) -> bool:
     """Whether one simulated study finds its effect; one that can't be analysed doesn't."""
     try:
-        (effect,) = treatment_effects(simulate_study(design, rng).visits).effects
-    except (FitError, InputError):
+        (effect,) = treatment_effects(simulate_study(design, rng).visits, model).effects
+    except (FitError, InputError, ConfigError):  # the last: too few days are not left out
         return False
-    return effect.p < ALPHA and effect.estimate < 0
+    return effect.p < 1 - model.level and effect.estimate * design.effects[1] > 0
 
 
 def _response_sd(study: TreatmentStudy) -> float:

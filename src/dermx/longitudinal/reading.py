@@ -26,6 +26,7 @@ SHIPPED = Path(__file__).with_name("sim_acne.csv")  # simulated, see `simulate.S
 LATEST_DAY = 9_999_999  # a larger number is a date as 20260331, or a time in seconds
 LONGEST_STUDY = 36_525  # days: a century on either side of the day in the middle
 SHIPPED_TABLE = TableConfig(unit="GAGS points", highest=44.0)
+NOT_MEASURED = ("na", "n/a", "nan", "none", "null")  # as programs write a missing number
 
 
 def read_visits(
@@ -63,7 +64,7 @@ def read_visits(
     day = _days(frame[given.day], number, given.day)
     _refuse_far(day, frame[given.day], given.day)
     _refuse_twice(number, day, names)
-    treatments = _treatments(treatment, day, given)
+    treatments = _treatments(treatment, day, given, _lines(frame))
     seen = ~np.isnan(severity)
     order = np.lexsort((day, number))
     order = order[seen[order]]
@@ -89,26 +90,36 @@ def _frame(table: "Path | str | bytes | pd.DataFrame") -> "pd.DataFrame":
         plain = table.reset_index(drop=True).astype(object)
         return plain.where(plain.notna(), None)
     name = "the table" if isinstance(table, bytes) else str(table)
-    source = io.BytesIO(table) if isinstance(table, bytes) else Path(table)
+    data = table if isinstance(table, bytes) else Path(table).read_bytes()
+    lead = next((n for n, line in enumerate(data.splitlines()) if line.strip()), 0)
     try:
-        frame = pd.read_csv(source, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
+        frame = pd.read_csv(
+            io.BytesIO(data),
+            dtype=str,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            keep_default_na=False,  # a treatment may be called None
+            skiprows=lead,
+            skip_blank_lines=False,  # they count: an error names the line of the file
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{name} can't be read as CSV in UTF-8: {error}") from error
     if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
         raise DataError(f"{name} is separated by semicolons; save it with commas")
     frame.columns = [str(column).strip() for column in frame.columns]
-    return frame
+    frame.index += lead
+    return frame[~frame.map(_is_empty).all(axis=1)]
 
 
 def _names(column: "pd.Series[Any]", what: str) -> list[str]:
     texts = ["" if _is_empty(cell) else str(cell).strip() for cell in column]
     if "" in texts:
-        raise DataError(f"row {_row(texts.index(''))}: {what} is empty")
+        raise DataError(f"row {_lines(column)[texts.index('')]}: {what} is empty")
     return texts
 
 
 def _treatments(
-    names: Sequence[str], day: Int[np.ndarray, " n"], config: TableConfig
+    names: Sequence[str], day: Int[np.ndarray, " n"], config: TableConfig, lines: Sequence[int]
 ) -> tuple[str, ...]:
     """Names as configured, or by their earliest day; baseline first."""
     spelled: dict[str, str] = {}
@@ -128,7 +139,7 @@ def _treatments(
         for row, name in enumerate(names):
             if name.casefold() not in known:
                 raise DataError(
-                    f"row {_row(row)}: unknown treatment {name!r}; "
+                    f"row {lines[row]}: unknown treatment {name!r}; "
                     f"known are {', '.join((config.baseline, *config.treatments))}"
                 )
         others = sorted(spelled.values(), key=lambda name: known.index(name.casefold()))
@@ -143,17 +154,17 @@ def _treatments(
 
 def _severities(column: "pd.Series[Any]", config: TableConfig) -> Float[np.ndarray, " n"]:
     """Numbers in range; NaN where a cell is empty."""
-    values = np.full(len(column), np.nan)
+    values, lines = np.full(len(column), np.nan), _lines(column)
     for row, cell in enumerate(column):
-        if _is_empty(cell):
+        if _is_empty(cell) or str(cell).strip().casefold() in NOT_MEASURED:
             continue
         try:
-            values[row] = float(cell)
+            values[row] = float(str(cell).replace("_", "?"))  # Python takes 1_0 as 10
         except ValueError:
-            raise DataError(f"row {_row(row)}: {config.severity} {cell!r} is no number") from None
+            raise DataError(f"row {lines[row]}: {config.severity} {cell!r} is no number") from None
         if not config.lowest <= values[row] <= config.highest or math.isinf(values[row]):
             raise DataError(
-                f"row {_row(row)}: {config.severity} {values[row]:g} is outside "
+                f"row {lines[row]}: {config.severity} {values[row]:g} is outside "
                 f"{config.lowest:g} to {config.highest:g} {config.unit}; if it is right, "
                 "set the range with --lowest and --highest"
             )
@@ -164,9 +175,10 @@ def _days(
     column: "pd.Series[Any]", patient: Int[np.ndarray, " n"], what: str
 ) -> Int[np.ndarray, " n"]:
     """Whole numbers as they are; dates as days since the patient's first, which is day 1."""
+    lines = _lines(column)
     cells = ["" if _is_empty(cell) else str(cell).strip() for cell in column]
     if any(re.fullmatch(r"\d{4}-\d\d-\d\d.*", cell) for cell in cells):
-        ordinals = [_date(cell, row, what).toordinal() for row, cell in enumerate(cells)]
+        ordinals = [_date(*pair, what).toordinal() for pair in zip(cells, lines, strict=True)]
         days = np.array(ordinals)
         first = np.array([days[patient == i].min() for i in range(patient.max() + 1)])
         return np.asarray(days - first[patient] + 1)
@@ -174,12 +186,12 @@ def _days(
     for row, cell in enumerate(cells):
         if not re.fullmatch(r"[+-]?\d+(\.0*)?", cell):
             raise DataError(
-                f"row {_row(row)}: {what} {cell!r} is neither a whole number of days nor a date "
+                f"row {lines[row]}: {what} {cell!r} is neither a whole number of days nor a date "
                 "as 2026-03-31"
             )
         if abs(float(cell)) > LATEST_DAY:
             raise DataError(
-                f"row {_row(row)}: {what} {cell} is too large for a number of days; "
+                f"row {lines[row]}: {what} {cell} is too large for a number of days; "
                 "is it a timestamp? Count days from 1, or write dates as 2026-03-31"
             )
         days[row] = int(float(cell))
@@ -190,16 +202,16 @@ def _refuse_far(days: Int[np.ndarray, " n"], column: "pd.Series[Any]", what: str
     far = np.flatnonzero(np.abs(days - np.median(days)) > LONGEST_STUDY)
     if len(far):
         raise DataError(
-            f"row {_row(int(far[0]))}: {what} {column.iloc[far[0]]} is more than "
+            f"row {_lines(column)[far[0]]}: {what} {column.iloc[far[0]]} is more than "
             f"{LONGEST_STUDY:,} days from the others; is it a timestamp, or mistyped?"
         )
 
 
-def _date(cell: str, row: int, what: str) -> date:
+def _date(cell: str, line: int, what: str) -> date:
     try:
         return date.fromisoformat(cell[:10])
     except ValueError:
-        raise DataError(f"row {_row(row)}: {what} {cell!r} is no date as 2026-03-31") from None
+        raise DataError(f"row {line}: {what} {cell!r} is no date as 2026-03-31") from None
 
 
 def _refuse_twice(
@@ -235,6 +247,6 @@ def _is_empty(cell: object) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() == ""
 
 
-def _row(index: int) -> int:
-    """Line of the file: the first is the heading."""
-    return index + 2
+def _lines(table: "pd.DataFrame | pd.Series[Any]") -> list[int]:
+    """Line of the file of each row: the first is the heading, and empty ones count."""
+    return [int(n) + 2 for n in table.index]

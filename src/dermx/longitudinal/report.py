@@ -139,12 +139,16 @@ def _answer(study: TreatmentStudy) -> str:
     tiles = []
     unit = escape(study.visits.config.unit)
     for effect, sentence in zip(study.effects, study.sentences, strict=True):
-        verdict = sentence.partition(": ")[2].partition(",")[0].partition(";")[0]
+        verdict = escape(sentence.partition(": ")[2].partition(",")[0].partition(";")[0])
+        scale = f"{study.config.level * 100:g} %, {unit}"
+        if effect.hangs_on_one:
+            scale = unit
+        else:
+            verdict += f" ({escape(p_text(effect.p_adjusted))}, Holm)"
         tiles.append(
             f"<div><h2>{escape(effect.name)}</h2><p class='big'>{signed(effect.estimate)}</p>"
-            f"<p>{_between(effect.low, effect.high)} <small>{study.config.level * 100:g} %, "
-            f"{unit}</small></p><p class='quiet'>{escape(verdict)} "
-            f"({escape(p_text(effect.p_adjusted))}, Holm)</p></div>"
+            f"<p>{_between(effect.low, effect.high)} <small>{scale}</small></p>"
+            f"<p class='quiet'>{verdict}</p></div>"
         )
     notes = "".join(f"<li>{escape(note)}</li>" for note in study.notes)
     shown = f'<section class="tiles">{"".join(tiles)}</section>' if tiles else ""
@@ -273,7 +277,7 @@ def method(study: TreatmentStudy) -> str:
     return (
         f"linear mixed model by REML, random intercept{varying[config.random]} per patient{trend}"
         f"{skipped}; standard errors: {errors[config.errors]}; p values adjusted by Holm over "
-        f"{len(study.effects)} comparisons"
+        f"{sum(not effect.hangs_on_one for effect in study.effects)} comparisons"
     )
 
 
@@ -292,11 +296,11 @@ def _cell(value: object) -> object:
 
 
 def _between(low: float, high: float) -> str:
-    return f"{signed(low)} to {signed(high)}"
+    return "one patient only" if math.isnan(low) else f"{signed(low)} to {signed(high)}"
 
 
 def _p(p: float) -> str:
-    return p_text(p).removeprefix("p ").removeprefix("= ")
+    return "none" if math.isnan(p) else p_text(p).removeprefix("p ").removeprefix("= ")
 
 
 _STYLE = """ul { margin: 0; padding-left: 1.1rem; } li + li { margin-top: .35rem; }

@@ -6,6 +6,7 @@ freedom are Satterthwaite's for each comparison. The bootstrap draws whole patie
 
 Everything is computed from each patient's X'V^-1 X and score, so a comparison costs microseconds.
 Limits: at least three patients; few patients stay few, and the intervals say so by their width.
+What only one patient tells has no such error at all: see `indispensable`.
 
 Source: Bell & McCaffrey 2002; Pustejovsky & Tipton 2018 (J. Bus. Econ. Stat. 36:672), with the
 symmetric square root of the whitened residual-maker.
@@ -20,9 +21,26 @@ import numpy as np
 from dermx.longitudinal.mixed import MixedFit
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 TINY = 1e-8  # eigenvalues below this share of 1 are taken as zero
+
+
+def indispensable(
+    fit: MixedFit, contrasts: Float[np.ndarray, "k p"]
+) -> Bool[np.ndarray, "patients k"]:
+    """Return which comparisons can't be estimated without which patient.
+
+    The fit follows such a patient wherever the patient goes and leaves no residual, so neither the
+    sandwich nor a bootstrap of patients sees how far off that is.
+    """
+    small = [np.linalg.qr(x, mode="r") for x in fit.x]  # few rows that span the same
+    found = []
+    for i in range(len(small)):
+        rest = np.concatenate([*small[:i], *small[i + 1 :]])
+        rank = np.linalg.matrix_rank(rest)
+        found.append([np.linalg.matrix_rank(np.vstack([rest, c])) > rank for c in contrasts])
+    return np.array(found)
 
 
 def cr2_adjusters(fit: MixedFit) -> Float[np.ndarray, "patients p p"]:
@@ -69,8 +87,8 @@ def bootstrap_t(
     """Draw patients with replacement and studentise; variances stay at their estimates.
 
     Returns:
-        The drawn t values, in which a draw that can't tell the effects apart is NaN, and the
-        standard errors that they go with.
+        The drawn t values, NaN where a draw can't tell what is compared apart, and the standard
+        errors that they go with.
     """
     g, score = fit.information, fit.scores
     rng = np.random.default_rng(seed)
@@ -97,8 +115,7 @@ def _refit(
     meat = np.einsum("bi,bip,biq->bpq", weights, own, own)
     lean = np.einsum("kp,bpq->bkq", contrasts, inverse)
     error = np.sqrt(np.maximum(np.einsum("bkp,bpq,bkq->bk", lean, meat, lean), 0))
-    singular = np.linalg.matrix_rank(total, hermitian=True) < g.shape[1]
-    error[singular] = np.nan
+    error[np.abs(lean @ total - contrasts).max(axis=2) > 1e-6] = np.nan  # not in this draw
     return shift @ contrasts.T, error
 
 

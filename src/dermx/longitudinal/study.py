@@ -144,15 +144,15 @@ def study_of(visits: Visits, config: ModelConfig | None = None) -> TreatmentStud
         FitError: The model itself can't be fitted; a variant that can't is named instead.
     """
     config = config or ModelConfig()
-    notes = list(notes_on(visits))
     used = visits.without_first_days(config.skip_days) if config.skip_days else visits
+    notes = notes_on(replace(visits, left_out=used.left_out))  # days left out are no gaps
     noise = fit_noise(used)
     model = diagnostics = None
     variants: tuple[Variant, ...] = ()
     if len(visits.patients) >= FEWEST_PATIENTS:
         model = treatment_effects(visits, config)
         diagnostics = diagnose(model, noise)
-        notes = [*notes_on(model.visits), *diagnostics.notes]
+        notes += diagnostics.notes
         variants = tuple(_variants(visits, config))
     else:
         notes.append(
@@ -175,6 +175,11 @@ def study_of(visits: Visits, config: ModelConfig | None = None) -> TreatmentStud
 def effect_sentence(effect: Effect, visits: Visits, config: ModelConfig) -> str:
     """Say one comparison in words."""
     unit = visits.config.unit
+    if effect.hangs_on_one:
+        return (
+            f"{effect.name}: no average effect; it hangs on one patient alone, so see that "
+            "patient's own change."
+        )
     if not effect.p_adjusted < CLEAR:
         return (
             f"{effect.name}: no clear difference; between {signed(effect.low)} and "

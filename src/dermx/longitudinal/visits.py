@@ -7,8 +7,10 @@ note that travels with the result. A day without a severity is a missing day and
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,14 +132,9 @@ def missing_days(patient: Int[np.ndarray, " n"], day: Int[np.ndarray, " n"]) -> 
 def notes_on(visits: Visits) -> list[str]:
     """Say what a reader of the result must know about these days, one sentence each."""
     notes = []
-    orders = {visits.order_of(i) for i in range(len(visits.patients))}
-    if len(orders) == 1 and len(visits.patients) > 1:
-        (order,) = orders
-        notes.append(
-            f"Every patient had the same order ({', then '.join(order)}), so a treatment can't be "
-            "told apart from whatever else changed over the same weeks; only a drawn order could."
-        )
-    elif len(visits.patients) == 1:
+    if len(visits.patients) > 1:
+        notes += _order_note([visits.order_of(i) for i in range(len(visits.patients))])
+    else:
         notes.append(
             "One patient, one time line: an effect of treatment can't be told apart from whatever "
             "else changed over the same weeks."
@@ -161,10 +158,31 @@ def notes_on(visits: Visits) -> list[str]:
     if lacking:
         shown = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
         notes.append(f"Not every patient had every treatment: {shown}.")
-    low = visits.severity <= visits.config.lowest
-    if low.mean() > 0.05:
-        notes.append(
-            f"{low.mean():.0%} of days are at the lowest score, {visits.config.lowest:g}: below it "
-            "nothing is measured, and effects may be larger than they seem."
-        )
+    config = visits.config
+    for end, beyond, limit, at in (
+        ("lowest", "below", config.lowest, visits.severity <= config.lowest),
+        ("highest", "above", config.highest, visits.severity >= config.highest),
+    ):
+        if at.mean() > 0.05:
+            notes.append(
+                f"{at.mean():.0%} of days are at the {end} score, {limit:g}: {beyond} it "
+                "nothing is measured, and effects may be larger than they seem."
+            )
     return notes
+
+
+def _order_note(orders: Sequence[tuple[str, ...]]) -> list[str]:
+    """Note that no two treatments came in both orders; who stopped early had the same order."""
+    firsts = [tuple(dict.fromkeys(order)) for order in orders]  # a return is no other order
+    pairs = {pair for order in firsts for pair in combinations(order, 2)}
+    if not pairs or any((later, earlier) in pairs for earlier, later in pairs):
+        return []
+    longest = max(orders, key=len)
+    if all(order == longest[: len(order)] for order in orders):
+        head = f"Every patient had the same order ({', then '.join(longest)})"
+    else:
+        head = "No two treatments came in both orders"
+    return [
+        f"{head}, so a treatment can't be told apart from whatever else changed over the same "
+        "weeks; only a drawn order could."
+    ]

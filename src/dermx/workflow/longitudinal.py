@@ -64,7 +64,8 @@ def longitudinal_run(
         out: Folder of the results.
         columns: As in `treatment_study`.
         model: As in `treatment_study`.
-        planned: Designs whose power is simulated with this study's noise; none if None.
+        planned: Designs whose power is simulated with this study's noise and `model`; none if
+            None.
         progress: Shows how far the plan is.
         say: Shows the answer.
 
@@ -78,7 +79,9 @@ def longitudinal_run(
     unit = study.visits.config.unit
     for sentence in study.sentences or [own.sentence for own in study.patients]:
         say(sentence)
-    cells = plan(design_like(study), planned, progress) if planned is not None else []
+    cells = []
+    if planned is not None:
+        cells = plan(design_like(study), planned, study.config, progress)
     if cells:
         say(plan_sentence(cells, unit))
     for note in study.notes:
