@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from dermx.cli.arguments import RUN
+
 
 def quantize(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    run: Annotated[Path, RUN],
     out: Annotated[Path, typer.Option(metavar="RUN", help="New folder; evaluate it as a run.")],
     steps: Annotated[
         int, typer.Option(metavar="N", help="Batches that rounding is learnt on; 0: only rounded.")

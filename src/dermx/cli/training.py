@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dermx.cli.arguments import RUN
+
 Ham10000 = Annotated[
     Path | None, typer.Option(metavar="DIR", help="HAM10000: metadata and pictures.")
 ]
@@ -103,7 +105,7 @@ class Decide(StrEnum):
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    run: Annotated[Path, RUN],
     on: Annotated[
         Part, typer.Option(help="Part of the run's own pictures; all: with those of training.")
     ] = Part.test,
@@ -224,7 +226,7 @@ def ensemble(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    run: Annotated[Path, RUN],
     out: Annotated[Path, typer.Option(metavar="BUNDLE", help="Folder of the model to deploy.")],
 ) -> None:
     """Write the model to deploy: ONNX, checked against PyTorch on real pictures."""
@@ -234,7 +236,7 @@ def export(
 
 
 def prune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `dermx train`.")],
+    run: Annotated[Path, RUN],
 ) -> None:
     """Remove what a finished run can do without: checkpoint, cache, stored predictions.
 
