@@ -1,6 +1,7 @@
 """A model's folder comes back as it was written, and says what is wrong when it is not."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -152,6 +153,24 @@ def test_a_head_that_cannot_be_is_not_written(
 def test_a_missing_file_is_named(damaged: Path, name: str) -> None:
     (damaged / name).unlink()
     with pytest.raises(BundleError, match=f"incomplete: {re.escape(name)} is missing; copy"):
+        load_bundle(damaged)
+
+
+def plain_array() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04", plain_array()])
+def test_a_head_that_is_no_archive_is_one_sentence_also_under_a_fitting_hash(
+    damaged: Path, content: bytes
+) -> None:
+    (damaged / "head.npz").write_bytes(content)
+    index = json.loads((damaged / "bundle.json").read_text())
+    index["sha256"]["head.npz"] = hashlib.sha256(content).hexdigest()
+    (damaged / "bundle.json").write_text(json.dumps(index))
+    with pytest.raises(BundleError, match=r"head\.npz does not hold weight and bias"):
         load_bundle(damaged)
 
 

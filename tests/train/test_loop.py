@@ -230,6 +230,15 @@ def test_resuming_a_finished_run_changes_nothing(
     assert (tmp_path / "best.safetensors").read_bytes() == before
 
 
+def test_a_training_that_diverges_ends_at_once_and_says_so(
+    task: Task, config: Config, tmp_path: Path
+) -> None:
+    wild = config.with_train(learning_rate=1e30, clip_norm=0.0)
+    with pytest.raises(ConfigError, match=r"diverged in epoch 1: .*learning_rate below 1e\+30"):
+        run(task, wild, tmp_path)
+    assert not (tmp_path / "best.safetensors").exists()
+
+
 def test_resuming_with_other_settings_is_refused(
     task: Task, config: Config, tmp_path: Path
 ) -> None:

@@ -118,6 +118,9 @@ def test_parts_that_are_newer_or_incomplete_are_refused(trust: Trust) -> None:
         Trust.from_parts({k: v for k, v in settings.items() if k != "rule"}, arrays)
     with pytest.raises(BundleError, match="no calibration 'x'"):
         Trust.from_parts({**settings, "calibration": {"method": "x"}}, arrays)
+    screening = {**settings["screening"], "threshold": float("nan")}
+    with pytest.raises(BundleError, match=r"threshold must be in \[0, 1\], got nan"):
+        Trust.from_parts({**settings, "screening": screening}, arrays)
 
 
 @pytest.mark.parametrize(

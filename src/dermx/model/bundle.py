@@ -42,6 +42,8 @@ CARD: Final = "card.md"
 TRUST: Final = "trust.json"  # optional, as is
 TRUST_ARRAYS: Final = "trust.npz"
 RELIABILITY: Final = "reliability"  # among the figures: the one that is about the trust parts
+# What NumPy raises for a file that is no archive, is cut off, or claims more than there is memory.
+_UNREADABLE: Final = (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, BadZipFile)
 SHIPPED: Final = Path(__file__).parent / "shipped"  # the model that comes with the package
 
 
@@ -275,7 +277,7 @@ def _read_index(folder: Path, *, shipped: bool) -> dict[str, Any]:
             f"{folder} is not a model's folder: {INDEX} is missing; "
             "`dermx export RUN --out FOLDER` makes one"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"can't read {path}: {error}") from error
     written = index.get("format") if isinstance(index, dict) else None
     if not isinstance(written, int) or written < 1:
@@ -310,7 +312,7 @@ def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as parts:
             return np.asarray(parts["weight"], np.float32), np.asarray(parts["bias"], np.float32)
-    except (OSError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         raise BundleError(f"{path} does not hold weight and bias: {error}") from error
 
 
@@ -319,7 +321,7 @@ def _read_trust(folder: Path) -> TrustParts:
         settings = json.loads((folder / TRUST).read_text(encoding="utf-8"))
         with np.load(folder / TRUST_ARRAYS, allow_pickle=False) as stored:
             return TrustParts(dict(settings), dict(stored))
-    except (OSError, TypeError, ValueError, BadZipFile) as error:
+    except (*_UNREADABLE, RecursionError) as error:
         raise BundleError(
             f"{folder} has trust parts that can't be read: {error}; make them: dermx trust RUN"
         ) from error

@@ -103,7 +103,8 @@ def fit(
 
     Raises:
         ConfigError: The batch can't be split, or a resumed run has other settings, or these ask
-            for a curriculum or a teacher that the training pictures don't come with.
+            for a curriculum or a teacher that the training pictures don't come with; or training
+            diverged.
     """
     settings = config.train
     check_guide(train, settings, n_classes)
@@ -199,6 +200,11 @@ def fit(
 
         if accelerator.is_main_process:
             logits = predict(average, standardize, val.cache, settings.batch_size)
+            if not np.isfinite(logits).all():
+                raise ConfigError(
+                    f"training diverged in epoch {epoch + 1}: answers are no numbers any more; "
+                    f"try a train.learning_rate below {settings.learning_rate:g}"
+                )
             figures = score(val.labels, logits)
             val_loss = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(val.labels))
             row = {

@@ -131,6 +131,8 @@ class Gate:
         wanted = [(gate.weight.shape[0], len(gate.groups)), (len(gate.groups),)] + 2 * [(sources,)]
         if shapes != wanted:
             raise BundleError(f"the gate's arrays have shapes {shapes}, need {wanted}")
+        if any(np.isnan(getattr(gate, name)).any() for name in _ARRAYS):
+            raise BundleError("the gate holds NaN and would let everything in; dermx ood RUN")
         return gate
 
     def _check(self, features: np.ndarray, logits: np.ndarray) -> None:

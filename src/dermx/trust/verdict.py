@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from dermx.diagnoses import BY_CODE, MALIGNANT
-from dermx.errors import BundleError, DermxError
+from dermx.errors import BundleError, DermxError, InputError
 from dermx.model.bundle import Bundle, TrustParts
 from dermx.trust.calibration import Calibration
 from dermx.trust.conformal import Sets
@@ -39,8 +39,12 @@ NAMED_AT_MOST: Final = 3  # classes in a message
 class Screening:
     """From which P(mel) + P(bcc) + P(akiec) on somebody should look."""
 
-    threshold: float
+    threshold: float  # in [0, 1]
     sensitivity: float  # wanted, on the cases it was fitted on
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise InputError(f"the referral's threshold must be in [0, 1], got {self.threshold}")
 
 
 @dataclass(frozen=True, kw_only=True)

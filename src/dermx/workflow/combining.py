@@ -285,7 +285,7 @@ def _write_ensemble(
     def finish(fresh: Bundle) -> None:
         apart = combine(stacked([predict_all(one, sample) for one in bundles]), weights) + offsets
         difference = float(np.abs(predict_all(fresh, sample).logits - apart).max())
-        if difference > TOLERANCE:
+        if not difference <= TOLERANCE:  # also NaN
             raise BundleError(
                 f"the ensemble differs from its members by {difference:.1e} in a logit"
             )

@@ -265,7 +265,7 @@ def _check_export(bundle: Bundle, network: nn.Module, val: Sequence[Case]) -> st
     pixels = np.stack([finished_input(case.path, spec) for case in sample])
     inputs = normalize(pixels, spec.mean, spec.std)
     difference = largest_difference(network, [(inputs, session.logits(session.features(pixels)))])
-    if difference > TOLERANCE:
+    if not difference <= TOLERANCE:  # also NaN
         raise BundleError(
             f"the exported network differs from PyTorch by {difference:.1e} in a logit"
         )
