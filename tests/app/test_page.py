@@ -156,6 +156,13 @@ def test_an_example_is_drawn_and_says_so(page: Any) -> None:
     assert f"{texts.DRAWN_MARK}. {name}" in html(page)
 
 
+def test_a_visitor_s_file_is_not_called_drawn_for_its_name(page: Any, phantom_jpeg: bytes) -> None:
+    name = next(iter(EXAMPLES))
+    shown = html(upload(page, (name, phantom_jpeg)))
+    assert name in shown
+    assert texts.DRAWN_MARK not in shown
+
+
 def test_the_camera_is_asked_for_only_when_it_is_chosen(page: Any, phantom_jpeg: bytes) -> None:
     assert len(page.get("camera_input")) == 0
     page.button_group(key="source").set_value(lesion.CAMERA).run()

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -130,20 +133,56 @@ def test_an_upload_is_kept_in_memory_however_large(monkeypatch: pytest.MonkeyPat
     assert asyncio.run(rolled()) is False
 
 
+def test_who_left_is_forgotten_without_another_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit import runtime
+    from streamlit.runtime.memory_session_storage import MemorySessionStorage
+    from streamlit.runtime.session_manager import SessionInfo
+
+    ended: list[str] = []
+    emptied: list[str] = []
+    storage = MemorySessionStorage(ttl_seconds=0)
+    session: Any = Mock(id="first", shutdown=lambda: ended.append("first"))
+    session.session_state.clear = lambda: emptied.append("state")
+    storage.save(SessionInfo(client=None, session=session))
+    serving = SimpleNamespace(_session_mgr=SimpleNamespace(_session_storage=storage))
+    monkeypatch.setattr(runtime, "get_instance", lambda: serving)
+    left = weakref.ref(session)
+    del session
+    assert server.forget_who_left()
+    assert (ended, left()) == (["first"], None)
+    assert emptied == ["state"]
+    serving._session_mgr = None  # another version's inside
+    assert not server.forget_who_left()
+
+
+def test_the_page_forgets_while_it_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(server, "SWEEP_SECONDS", 0.001)
+    monkeypatch.setattr(server, "forget_who_left", lambda: calls.append(True) or len(calls) < 3)
+
+    async def serving() -> None:
+        async with server._forgetting(None):
+            await asyncio.sleep(0.2)
+
+    asyncio.run(serving())
+    assert len(calls) == 3
+
+
 def test_statistics_and_greetings_are_off_and_the_limit_is_ours() -> None:
     script = (
         "from dermx.app import server; from dermx.app.settings import PageConfig\n"
         "server._set_options(PageConfig(max_megabytes=7), '127.0.0.1', 'skin')\n"
         "from streamlit import config\n"
         "for name in ('browser.gatherUsageStats', 'logger.hideWelcomeMessage',\n"
-        "  'server.maxUploadSize', 'server.fileWatcherType', 'server.baseUrlPath'):\n"
+        "  'server.maxUploadSize', 'server.fileWatcherType', 'server.baseUrlPath',\n"
+        "  'server.disconnectedSessionTTL'):\n"
         "    print(config.get_option(name))\n"
     )
     environment = {**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "true"}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=180
     )
-    assert done.stdout.split() == ["False", "True", "7", "none", "skin"], done.stderr
+    assert done.stdout.split() == ["False", "True", "7", "none", "skin", "30"], done.stderr
 
 
 def test_a_port_that_is_taken_is_named(capsys: Output) -> None:

@@ -29,6 +29,8 @@ def test_without_a_file_the_defaults_hold_and_refuse_sixty_megapixels() -> None:
             "unknown setting page.max_megabyte; did you mean max_megabytes",
         ),
         ("[page]\nmax_pictures = 0", "page.max_pictures must be at least 1, got 0"),
+        ("[page]\nmax_megabytes = 65", "page.max_megabytes must be at most 64, got 65"),
+        ("[page]\nmax_megapixels = 101", "page.max_megapixels must be at most 100, got 101"),
         ("[page]\nmax_pictures = true", "page.max_pictures must be of type int, got True"),
         ("[train]\nepochs = 3", r"unknown section or setting train; known is \[page\]"),
         ("page = 3", "page must be a section"),

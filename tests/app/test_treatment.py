@@ -135,9 +135,55 @@ def test_options_of_the_command_line_are_named_as_on_the_page() -> None:
     ],
 )
 def test_a_comparison_looks_like_what_it_says(sentence: str, kind: str, title: str) -> None:
-    said = treatment._said(sentence)
+    said = treatment._said(title.partition(": ")[0], sentence)
     assert (said.kind, said.title) == (kind, title)
     assert said.text[0] in "-+B"
+
+
+def test_a_treatment_s_name_may_hold_a_colon() -> None:
+    name = "Cream: better, evening against Baseline"
+    said = treatment._said(name, f"{name}: worse, +4.7 points.")
+    assert (said.kind, said.title, said.text) == ("refer", f"{name}: worse", "+4.7 points.")
+
+
+def test_a_study_whose_treatment_has_a_colon_is_shown(page: Any) -> None:
+    people = b"\n".join(
+        table(drop=8 + i)
+        .partition(b"\n")[2]
+        .replace(b"Ann", b"A%d" % i)
+        .replace(b"Ben", b"B%d" % i)
+        for i in range(3)
+    ).replace(b"Cream", b"Cream: evening")
+    shown = html(give(page, b"patient,day,treatment,severity\n" + people))
+    assert "Cream: evening against Baseline: better" in shown
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "fewer than 3: leave those rows out, or lower --min-days",
+            "fewer than 3: leave those rows out",
+        ),
+        ("they disagree; use fewer random effects (--random intercept)", "they disagree"),
+        (
+            "if it is right, set the range with --lowest and --highest",
+            "if it is right, set the range with Lowest severity there is "
+            "(under \u2018How the table is read\u2019)",
+        ),
+    ],
+)
+def test_an_option_that_the_page_lacks_is_not_named(message: str, said: str) -> None:
+    assert treatment._plain(DermxError(message)) == said
+
+
+def test_empty_lines_before_the_heading_are_skipped() -> None:
+    names, treatments = treatment._look(b"\n  \n" + table(), "treatment")
+    assert (names, treatments) == (list(treatment.COLUMNS), ["Baseline", "Cream"])
+
+
+def test_only_files_with_commas_are_offered(page: Any) -> None:
+    assert list(page.file_uploader[0].proto.type) == [".csv", ".txt"]
 
 
 def test_without_the_extra_the_page_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

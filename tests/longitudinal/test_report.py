@@ -85,6 +85,13 @@ def test_a_comparison_that_one_patient_makes_is_shown_without_an_interval() -> N
     assert [table[1][name] for name in ("low", "high", "p", "plain_p")] == [""] * 4
 
 
+def test_a_treatment_s_name_may_hold_a_colon(shipped: TreatmentStudy) -> None:
+    effects = tuple(replace(effect, treatment="Pills: 2, daily") for effect in shipped.effects)
+    page = as_page(replace(shipped, effects=effects), {}, title="t", facts={})
+    verdicts = re.findall(r"<p class='quiet'>(better|worse|no clear difference) \(", page)
+    assert len(verdicts) == len(effects)
+
+
 def test_each_patient_has_a_row_with_a_sentence(shipped: TreatmentStudy) -> None:
     rows = list(csv.DictReader(io.StringIO(patients_csv(shipped.patients))))
     assert [row["sentence"] for row in rows] == [own.sentence for own in shipped.patients]

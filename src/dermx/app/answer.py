@@ -38,6 +38,7 @@ class Answered:
     name: str  # of the file, as the visitor knows it
     assessment: Assessment
     shown: UInt8[np.ndarray, "h w 3"]  # upright, at most `LONGEST` pixels
+    drawn: bool = False  # by this program, as an example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Given:
     id: str
     name: str
     data: bytes
+    drawn: bool = False  # by this program, as an example
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def answer_picture(given: Given, model: Model, limits: ReadLimits, gate: Semapho
             shown = _fit(picture.pixels)
     except PictureError as error:
         raise PictureError(refusal(given.name, error)) from error
-    return Answered(id=given.id, name=given.name, assessment=assessment, shown=shown)
+    return Answered(
+        id=given.id, name=given.name, assessment=assessment, shown=shown, drawn=given.drawn
+    )
 
 
 def refusal(name: str, error: PictureError) -> str:

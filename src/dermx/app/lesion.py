@@ -80,7 +80,7 @@ def _given(source: str) -> list[Given]:
             label_visibility="collapsed",
             key="example",
         )
-        return [Given(id=name, name=name, data=drawn(name))] if name else []
+        return [Given(id=name, name=name, data=drawn(name), drawn=True)] if name else []
     if source == CAMERA:
         shot = st.camera_input("Take a picture, close and sharp", key="camera")
         return [Given(id=shot.file_id, name="camera.jpg", data=shot.getvalue())] if shot else []
@@ -127,17 +127,18 @@ def _tracked(new: Sequence[Given]) -> Iterator[Given]:
 
 def _chosen(answered: Sequence[Answered]) -> Answered:
     st.html(fragments.overview(answered))
+    names = [item.name for item in answered]  # Streamlit keeps the function: no pictures in it
     number = st.selectbox(
         "Picture to look at",
         range(len(answered)),
-        format_func=lambda i: f"{i + 1}. {answered[i].name}",
+        format_func=lambda i: f"{i + 1}. {names[i]}",
         key="chosen",
     )
     return answered[number]
 
 
 def _show_answer(item: Answered, model: Model) -> None:
-    mark = f"{texts.DRAWN_MARK}. " if item.name in EXAMPLES else ""
+    mark = f"{texts.DRAWN_MARK}. " if item.drawn else ""
     st.html(fragments.verdict(item.assessment))
     left, right = st.columns(2, gap="medium")
     with left:
@@ -155,6 +156,7 @@ def _show_answer(item: Answered, model: Model) -> None:
 def _show_map(item: Answered, model: Model) -> None:
     """The map with its controls; moving them runs only this part, and no forward pass."""
     assessment = item.assessment
+    chances = assessment.probabilities
     codes = [code for code, _ in ranked(assessment)]
     st.html(f'<div class="dx"><h2>{texts.MAP_TITLE}</h2></div>')
     left, right = st.columns(2, gap="medium")
@@ -162,7 +164,7 @@ def _show_map(item: Answered, model: Model) -> None:
         code = st.selectbox(
             "Condition to explain",
             codes,
-            format_func=lambda c: f"{BY_CODE[c].name}, {percent(assessment.probabilities[c])}",
+            format_func=lambda c: f"{BY_CODE[c].name}, {percent(chances[c])}",
             key=f"code:{item.id}",  # not one picture's choice for another
         )
         opacity = st.slider(

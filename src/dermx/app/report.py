@@ -14,7 +14,6 @@ from dermx import __version__, answers
 from dermx.app import fragments, texts
 from dermx.app.answer import Answered
 from dermx.app.drawing import class_map, cut_off, data_uri, mapped
-from dermx.data.phantom import EXAMPLES
 from dermx.diagnoses import BY_CODE
 from dermx.frame import framed
 from dermx.model.bundle import Bundle
@@ -33,7 +32,7 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
         opacity: Of the map's colours, in [0, 1].
     """
     assessment, name = item.assessment, BY_CODE[code].name
-    mark = texts.DRAWN_MARK if item.name in EXAMPLES else "Picture"
+    mark = texts.DRAWN_MARK if item.drawn else "Picture"
     original = fragments.picture(data_uri(item.shown), "The picture that was assessed", mark)
     caption = f"{texts.MAP_TITLE}: what speaks for {name}"
     if not class_map(assessment, code).any():

@@ -5,6 +5,8 @@ nobody waits for it. Streamlit's own habits that don't suit pictures of people a
 here, in one place: statistics, the look-up of one's outside address, and temporary files.
 """
 
+import asyncio
+import gc
 import logging
 import os
 import socket
@@ -14,7 +16,8 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 SCRIPT: Final = Path(__file__).with_name("page.py")
 CHECK_SECONDS: Final = 30.0
+RECONNECT_SECONDS: Final = 30  # a visitor whose connection broke finds the page as it was
+SWEEP_SECONDS: Final = 10.0
 
 # Everything that a page may load comes from the page itself: the browser enforces the promise.
 HEADERS: Final = {
@@ -103,7 +108,7 @@ def serve(
 
     with listening:
         model = opened_model(config.model)
-        app: Any = Guarded(App(SCRIPT, on_script_error=_friendly))
+        app: Any = Guarded(App(SCRIPT, on_script_error=_friendly, lifespan=_forgetting))
         server = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=3)
         )
@@ -180,6 +185,54 @@ def _friendly(error: Exception) -> bool:
     return True
 
 
+@asynccontextmanager
+async def _forgetting(_: Any) -> AsyncIterator[None]:
+    """Forget who left, for as long as the page is served."""
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            if not forget_who_left():
+                logging.getLogger(__name__).warning(
+                    "this version of Streamlit keeps the last visitor's pictures in memory until "
+                    "another visitor leaves; restart the page to drop them"
+                )
+                return
+
+    task = asyncio.create_task(sweep())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def forget_who_left() -> bool:
+    """Drop uploads and answers of visitors who left longer than `RECONNECT_SECONDS` ago.
+
+    Streamlit by itself drops them only when a later visitor leaves. To be called in the event
+    loop of the server.
+
+    Returns:
+        False where this version of Streamlit keeps them elsewhere, so that nothing was done.
+    """
+    from streamlit.runtime import get_instance
+
+    try:
+        gone = get_instance()._session_mgr._session_storage._cache.expire()  # type: ignore[attr-defined]
+        for _, info in gone:
+            info.session.shutdown()
+            # Streamlit's own loop holds on to the last session, so what is in it is emptied.
+            info.session.session_state.clear()
+            info.session._fragment_storage.clear()
+    except (AttributeError, TypeError, ValueError):
+        return False
+    if gone:
+        gone.clear()
+        info = None
+        gc.collect()  # a session and its state hold each other
+    return True
+
+
 async def _refuse(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await receive()
@@ -203,6 +256,7 @@ def _set_options(config: PageConfig, host: str, base_path: str) -> None:
         "runner.magicEnabled": False,
         "server.address": host,
         "server.baseUrlPath": base_path,
+        "server.disconnectedSessionTTL": RECONNECT_SECONDS,
         "server.enableStaticServing": False,
         "server.fileWatcherType": "none",
         "server.headless": True,

@@ -7,10 +7,16 @@ the same ones.
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Final
 
 from dermx.config import section_from
 from dermx.errors import ConfigError
-from dermx.preprocess.reading import ReadLimits
+from dermx.preprocess.reading import DEFAULT_LIMITS, ReadLimits
+
+MOST: Final = {
+    "max_megabytes": DEFAULT_LIMITS.max_bytes // 2**20,
+    "max_megapixels": DEFAULT_LIMITS.max_pixels // 1_000_000,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +26,7 @@ class PageConfig:
     model: str = ""  # a model's folder; none: the shipped model
     max_megabytes: int = 20  # of one file, 2**20 bytes each
     max_megapixels: int = 50  # width times height, millions; a phone's largest mode has 50
-    max_pictures: int = 100  # of one visitor at a time
+    max_pictures: int = 100  # answered for one visitor at a time; uploads beyond it take memory too
     max_table_rows: int = 5000  # of an uploaded table of visits
     at_once: int = 2  # pictures decoded at the same time, over all visitors; bounds memory
 
@@ -29,6 +35,9 @@ class PageConfig:
             value = getattr(self, item.name)
             if item.name != "model" and value < 1:
                 raise ConfigError(f"page.{item.name} must be at least 1, got {value}")
+        for name, most in MOST.items():  # the model reads every file under these limits as well
+            if (value := getattr(self, name)) > most:
+                raise ConfigError(f"page.{name} must be at most {most}, got {value}")
 
     @property
     def reading(self) -> ReadLimits:

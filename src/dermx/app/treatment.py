@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 OWN, SIMULATED = "Your table", "Simulated example"
 COLUMNS: Final = ("patient", "day", "treatment", "severity")
+CONTROLS: Final = {  # of the page, by the options of the command line
+    **{what: f"{what.capitalize()} column" for what in COLUMNS},
+    "baseline": "Baseline",
+    "lowest": "Lowest severity there is",
+}
 VERDICT_KIND: Final = {
     "better": "answer",
     "worse": "refer",
@@ -70,7 +75,7 @@ def _own() -> "TreatmentStudy | None":
     from dermx.longitudinal.visits import TableConfig
 
     st.html(f'<p class="dx dx-quiet">{texts.TABLE_FORM}</p>')
-    file = st.file_uploader("Table of visits, CSV", type=["csv", "tsv", "txt"], key="table")
+    file = st.file_uploader("Table of visits, CSV", type=["csv", "txt"], key="table")
     if file is None:
         return None
     data = file.getvalue()
@@ -79,7 +84,7 @@ def _own() -> "TreatmentStudy | None":
         grid = st.columns(4)
         chosen = [
             grid[i].selectbox(
-                f"{what.capitalize()} column",
+                CONTROLS[what],
                 names,
                 index=names.index(what) if what in names else min(i, len(names) - 1),
                 key=f"column:{what}",
@@ -90,9 +95,9 @@ def _own() -> "TreatmentStudy | None":
         grid = st.columns(4)
         known = [name.casefold() for name in treatments]
         first = known.index("baseline") if "baseline" in known else 0
-        baseline = grid[0].selectbox("Baseline", treatments, index=first, key="baseline")
+        baseline = grid[0].selectbox(CONTROLS["baseline"], treatments, index=first, key="baseline")
         unit = grid[1].text_input("Unit of severity", "points", max_chars=20, key="unit")
-        lowest = grid[2].number_input("Lowest severity there is", value=0.0, key="lowest")
+        lowest = grid[2].number_input(CONTROLS["lowest"], value=0.0, key="lowest")
         higher = grid[3].toggle("Higher is better", key="higher")
     if len(set(chosen)) < len(chosen):
         raise InputError(texts.SAME_COLUMN)
@@ -119,7 +124,8 @@ def _look(data: bytes, column: str) -> tuple[list[str], list[str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(texts.NOT_TEXT) from error
-    rows = csv.reader(io.StringIO(text))
+    lines = csv.reader(io.StringIO(text))
+    rows = (row for row in lines if len(row) > 1 or "".join(row).strip())
     try:
         names = [name.strip() for name in next(rows, [])]
         limit = current().max_table_rows
@@ -157,7 +163,8 @@ def table_gate() -> Any:
 
 
 def _show_study(study: "TreatmentStudy") -> None:
-    cards = [fragments.notice(_said(text), level=3) for text in study.sentences]
+    said = zip(study.effects, study.sentences, strict=True)
+    cards = [fragments.notice(_said(effect.name, text), level=3) for effect, text in said]
     if cards:
         st.html(f'<div class="dx dx-cards">{"".join(cards)}</div>')
     notes = "".join(f"<li>{escape(note)}</li>" for note in study.notes)
@@ -166,9 +173,9 @@ def _show_study(study: "TreatmentStudy") -> None:
     _study_downloads(study)
 
 
-def _said(sentence: str) -> Notice:
+def _said(subject: str, sentence: str) -> Notice:
     """A comparison as a statement: its verdict as the title."""
-    subject, _, rest = sentence.partition(": ")
+    rest = sentence.removeprefix(f"{subject}: ")
     found = next(word for word in VERDICT_KIND if rest.startswith(word))
     text = rest.removeprefix(found).lstrip(",; ")
     kind: Any = VERDICT_KIND[found]
@@ -255,7 +262,12 @@ def _study_downloads(study: "TreatmentStudy") -> None:
 
 
 def _plain(error: DermxError) -> str:
-    """Name controls of the page where a message names options of the command line."""
+    """Name controls of the page where a message names options of the command line.
+
+    A clause about an option that the page doesn't have is left out.
+    """
+    known = "|".join(CONTROLS)
     text = " ".join(str(error).split())
-    named, count = re.subn(r"--([a-z-]+)", lambda m: m[1].replace("-", " ").capitalize(), text)
+    text = re.sub(rf"(?:[;,]| and)(?:(?![;,]| and ).)*--(?!(?:{known})\b)[^;,]*", "", text)
+    named, count = re.subn(rf"--({known})\b", lambda m: CONTROLS[m[1]], text)
     return f"{named} (under \u2018How the table is read\u2019)" if count else named

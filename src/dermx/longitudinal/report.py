@@ -139,7 +139,8 @@ def _answer(study: TreatmentStudy) -> str:
     tiles = []
     unit = escape(study.visits.config.unit)
     for effect, sentence in zip(study.effects, study.sentences, strict=True):
-        verdict = escape(sentence.partition(": ")[2].partition(",")[0].partition(";")[0])
+        said = sentence.removeprefix(f"{effect.name}: ")
+        verdict = escape(said.partition(",")[0].partition(";")[0])
         scale = f"{study.config.level * 100:g} %, {unit}"
         if effect.hangs_on_one:
             scale = unit
