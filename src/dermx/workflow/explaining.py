@@ -120,10 +120,10 @@ def contact_sheets(
     Raises:
         DataError: The run has no such pictures.
     """
-    cases = {case.image: case for case in read_parts(run)[on] if case.diagnosis is not None}
+    table = read_parts(run)[on]
+    cases = {case.image: case for case in table if case.diagnosis is not None}
     if not cases:
         raise DataError(f"{run} has no {on} pictures with a diagnosis")
-    table = list(read_parts(run)[on])
     opened = Model(load_bundle(bundle_folder(run)))
     file = "predictions.npz" if opened.views == 1 else "views.npz"  # as `dermx evaluate` has them
     path = run / "evaluation" / on / file
