@@ -92,6 +92,7 @@ def test_a_folder_without_pictures_is_an_error_and_says_what_counts(tmp_path: Pa
     [
         "a,b\n1, x \n",
         "a\tb\n1\t x \n",
+        "\r\n\na\tb\n1\t x \n",
         "\ufeffa,b\r\n1,x\r\n",
         'a,b\n"1",x',
         "\na,b\n\n1,x\n  \n,\n\n",
@@ -136,6 +137,14 @@ def test_a_lacking_column_is_named_beside_those_that_are_there(tmp_path: Path) -
     table.write_text("image,label\n1,2\n")
     with pytest.raises(DataError, match="has no column MEL; its columns are image, label"):
         read_table(table, ("image", "MEL"))
+
+
+def test_a_column_that_is_there_twice_is_named_where_it_is_needed(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("image,MEL,MEL,note,note\n1,2,3,4,5\n")
+    with pytest.raises(DataError, match="has more than one column MEL; keep one of each"):
+        read_table(table, ("image", "MEL"))
+    assert read_table(table, ("image",))[0]["image"] == "1"
 
 
 def test_tables_that_are_absent_empty_or_binary_are_errors(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""ISIC 2018 Task 3: one-hot truths and exactly the pictures that they name."""
+"""ISIC 2018 Task 3: truths in either format and exactly the pictures that they name."""
 
 from pathlib import Path
 
@@ -26,6 +26,30 @@ def test_each_column_is_its_diagnosis(tmp_path: Path) -> None:
     assert [case.diagnosis for case in cases] == ["mel", "nv", "bcc", "akiec", "bkl", "df", "vasc"]
     assert all(c.image == c.lesion == c.group == c.path.stem for c in cases)
     assert {case.source for case in cases} == {"isic2018"}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tab"])
+def test_the_truth_of_harvard_dataverse_is_in_the_format_of_ham10000(
+    tmp_path: Path, ending: str
+) -> None:
+    _, images = lay_out(tmp_path, [], ["ISIC_0.jpg", "ISIC_1.jpg"])
+    truth = tmp_path / f"ISIC2018_Task3_Test_GroundTruth{ending}"
+    table = (
+        '"lesion_id","image_id","dx","dx_type","age","sex","localization","dataset"\n'
+        '"HAMTEST_7","ISIC_1","mel","histo",55.0,"female","back","rosendahl"\n'
+        '"HAMTEST_7","ISIC_0","mel","histo",,"unknown","","rosendahl"\n'
+    )
+    truth.write_text(table if ending == ".csv" else table.replace(",", "\t"))
+    first, second = read_isic(truth, images)
+    assert (first.image, first.path, first.diagnosis) == ("ISIC_1", images / "ISIC_1.jpg", "mel")
+    assert (first.age, first.sex, first.site) == (55.0, "female", "back")
+    assert (second.age, second.sex, second.site) == (None, None, None)
+    assert {(c.lesion, c.group, c.source) for c in (first, second)} == {
+        ("HAMTEST_7", "HAMTEST_7", "isic2018")
+    }
+    (images / "ISIC_0.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 pictures named in .* first ISIC_0"):
+        read_isic(truth, images)
 
 
 def test_licence_and_attribution_beside_the_pictures_are_ignored(tmp_path: Path) -> None:

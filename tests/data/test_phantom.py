@@ -223,6 +223,24 @@ def test_counts_choose_the_classes_and_unknown_ones_are_refused(tmp_path: Path) 
         write_dataset(tmp_path, {"wart": 1})
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"counts": -1}, "counts -1"),
+        ({"counts": {"nv": -2}}, r"counts \{'nv': -2\}"),
+        ({"seed": -1}, "seed -1"),
+        ({"hair": -1}, "hair -1"),
+        ({"size": (31, 99)}, r"size \(31, 99\)"),
+    ],
+)
+def test_a_negative_number_or_small_size_is_refused_before_anything_is_written(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=f"no negative number, got .*{words}"):
+        write_dataset(tmp_path / "d", **change)  # type: ignore[arg-type]
+    assert not (tmp_path / "d").exists()
+
+
 # --- the examples --------------------------------------------------------------------------------
 
 
@@ -247,3 +265,6 @@ def test_the_command_writes_both_and_says_where(
     assert Path(said[1], "HAM10000_metadata.csv").is_file()
     with pytest.raises(SystemExit, match="2"):
         main([])
+    with pytest.raises(SystemExit, match="2"):
+        main(["--dataset", str(tmp_path / "n"), "--count", "-1"])
+    assert "no negative number" in capsys.readouterr().err

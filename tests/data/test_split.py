@@ -142,7 +142,15 @@ def test_folds_are_at_least_as_even_as_scikit_learns(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "shares", [{}, {"a": 0.5, "b": 0.6}, {"a": 1.5, "b": -0.5}, {"a": 1.0, "b": 0.0}]
+    "shares",
+    [
+        {},
+        {"a": 0.5, "b": 0.6},
+        {"a": 1.5, "b": -0.5},
+        {"a": 1.0, "b": 0.0},
+        {"a": 0.5, "b": float("nan")},
+        {"a": float("inf"), "b": 0.5},
+    ],
 )
 def test_shares_that_are_no_shares_are_refused_with_their_values(shares: dict[str, float]) -> None:
     with pytest.raises(InputError, match=r"shares must be > 0 and sum to 1, got \{"):

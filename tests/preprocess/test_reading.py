@@ -65,14 +65,16 @@ def png16(values: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def tiff(*, packed: bytes, bits: int, photometric: int) -> bytes:
-    """A 32 x 32 grey TIFF, one uncompressed strip."""
+def tiff(
+    *, packed: bytes, bits: int, photometric: int, more: dict[int, tuple[int, int]] | None = None
+) -> bytes:
+    """A 32 x 32 grey TIFF, one uncompressed strip unless more tags say otherwise."""
     tags = {
         256: (4, 32), 257: (4, 32), 258: (3, bits), 259: (3, 1), 262: (3, photometric),
-        273: (4, 8), 277: (3, 1), 278: (4, 32), 279: (4, len(packed)),
+        273: (4, 8), 277: (3, 1), 278: (4, 32), 279: (4, len(packed)), **(more or {}),
     }  # fmt: skip
     entries = b"".join(
-        struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in tags.items()
+        struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in sorted(tags.items())
     )
     directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
     return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + directory
@@ -80,17 +82,38 @@ def tiff(*, packed: bytes, bits: int, photometric: int) -> bytes:
 
 def wide_profile() -> bytes:
     """An sRGB profile with red and green exchanged, under another name."""
-    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    count = struct.unpack(">I", data[128:132])[0]
-    table = {data[132 + 12 * i : 136 + 12 * i]: 132 + 12 * i for i in range(count)}
+    data, table = srgb_profile()
     changed = bytearray(data)
     red, green = table[b"rXYZ"], table[b"gXYZ"]
     changed[red + 4 : red + 12], changed[green + 4 : green + 12] = (
         data[green + 4 : green + 12],
         data[red + 4 : red + 12],
     )
-    start, size = struct.unpack(">II", data[table[b"desc"] + 4 : table[b"desc"] + 12])
-    text = "drawn wide".encode("utf-16-be")
+    return renamed(changed, "drawn wide")
+
+
+def linear_profile() -> bytes:
+    """The primaries of sRGB with values that are proportional to light, as GIMP has it."""
+    data, table = srgb_profile()
+    changed = bytearray(data)
+    for curve in (b"rTRC", b"gTRC", b"bTRC"):
+        start = struct.unpack(">I", data[table[curve] + 4 : table[curve] + 8])[0]
+        changed[start : start + 12] = b"curv" + bytes(8)  # no points: the identity
+    return renamed(changed, "Linear sRGB")
+
+
+def srgb_profile() -> tuple[bytes, dict[bytes, int]]:
+    """LittleCMS's sRGB, and where the entry of each of its tags begins."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    count = struct.unpack(">I", data[128:132])[0]
+    table = {data[132 + 12 * i : 136 + 12 * i]: 132 + 12 * i for i in range(count)}
+    return data, table
+
+
+def renamed(changed: bytearray, title: str) -> bytes:
+    entry = srgb_profile()[1][b"desc"]
+    start, size = struct.unpack(">II", changed[entry + 4 : entry + 12])
+    text = title.encode("utf-16-be")
     body = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(text), 28) + text
     assert len(body) <= size
     changed[start : start + size] = body.ljust(size, b"\0")
@@ -253,6 +276,14 @@ def test_a_profile_other_than_srgb_is_converted() -> None:
     assert picture.notes == ("colours converted from 'drawn wide' to sRGB",)
 
 
+def test_linear_srgb_is_not_taken_for_srgb() -> None:
+    # a fifth of white's light is half of sRGB's scale: 255 * (1.055 * 0.2159 ** (1 / 2.4) - 0.055)
+    data = saved(np.full((40, 60, 3), 55, np.uint8), "PNG", icc_profile=linear_profile())
+    picture = read_picture(data)
+    assert np.abs(picture.pixels.astype(int) - 128).max() <= 1
+    assert picture.notes == ("colours converted from 'Linear sRGB' to sRGB",)
+
+
 def test_an_srgb_profile_changes_nothing_and_a_broken_one_is_said() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile, notes in ((srgb, ()), (b"x" * 200, ("its colour profile could not be applied",))):
@@ -351,6 +382,19 @@ def test_absurd_dimensions_are_refused_from_the_header(width: int, height: int, 
         read_picture(data)
 
 
+def test_a_tiff_of_absurd_tiles_is_refused_however_small_its_picture_is() -> None:
+    tiles = {259: (3, 5), 322: (4, 40_000), 323: (4, 40_000), 324: (4, 8), 325: (4, 100)}
+    data = tiff(packed=b"\x80\0" * 50, bits=8, photometric=1, more=tiles)  # 1.6 GB if decoded
+    with pytest.raises(PictureError, match="has tiles of 40000 x 40000 pixels, more than 100,000,"):
+        read_picture(data)
+
+
+def test_a_tiff_of_small_tiles_is_read() -> None:
+    tiles = {322: (4, 32), 323: (4, 32), 324: (4, 8), 325: (4, 1024)}
+    data = tiff(packed=b"\x40" * 1024, bits=8, photometric=1, more=tiles)
+    assert np.unique(read_picture(data).pixels).tolist() == [0x40]
+
+
 def test_a_jpeg_header_that_claims_4_gigapixels_is_refused() -> None:
     data = bytearray(saved(blocks(), "JPEG"))
     start = data.index(b"\xff\xc0")  # start of frame: length, precision, height, width
@@ -438,6 +482,31 @@ def test_number_formats_without_a_known_range_are_refused() -> None:
             read_picture(source)
     with pytest.raises(PictureError, match="holds 32-bit integers"):
         read_picture(Image.fromarray(np.ones((40, 40), np.int32)))
+
+
+def test_what_the_decoder_does_not_know_is_not_called_damaged() -> None:
+    colours = {277: (3, 3), 339: (3, 3), 262: (3, 2)}  # 32-bit floats in RGB
+    real = tiff(packed=bytes(32 * 32 * 12), bits=32, photometric=2, more=colours)
+    twelve = bytearray(saved(blocks(), "JPEG"))
+    twelve[twelve.index(b"\xff\xc0") + 4] = 12  # bits a channel
+    for data, words in ((real, "unknown pixel mode"), (bytes(twelve), "cannot handle 12-bit")):
+        match = rf"is of a kind that can't be read \({words}.*\); save it as RGB with 8 bits"
+        with pytest.raises(PictureError, match=match):
+            read_picture(data)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_a_png_with_a_megabyte_of_text_is_not_called_damaged(kind: bytes) -> None:
+    header, rest = (whole := saved(blocks(), "PNG"))[:33], whole[33:]
+    long = chunk(kind, b"x\0\0" + zlib.compress(bytes(2 * 2**20)))
+    with pytest.raises(PictureError, match="a text or colour profile of more than 1 MB; save it"):
+        read_picture(header + long + rest)
+
+
+def test_a_reason_that_is_only_a_number_is_left_out() -> None:
+    data = tiff(packed=bytes(1024), bits=8, photometric=1, more={259: (3, 33003)})
+    with pytest.raises(PictureError, match=r"^the picture is truncated or damaged$"):
+        read_picture(data)
 
 
 # --- damage --------------------------------------------------------------------------------------

@@ -97,14 +97,14 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     return tuple((0, int(p), "") if p[0] in "0123456789" else (1, 0, p) for p in parts), name
 
 
-def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read a comma- or tab-separated file with a header, one mapping per row, blanks stripped.
 
     Rows without any text are left out.
 
     Raises:
-        DataError: The file can't be read, lacks a column, holds no row, or has rows with more or
-            fewer cells than its header.
+        DataError: The file can't be read, lacks a column or has it twice, holds no row, or has
+            rows with more or fewer cells than its header.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -117,6 +117,8 @@ def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
         raise DataError(
             f"{path} has no column {', '.join(lacking)}; its columns are {', '.join(names)}"
         )
+    if twice := [column for column in columns if names.count(column) > 1]:
+        raise DataError(f"{path} has more than one column {', '.join(twice)}; keep one of each")
     if not rows:
         raise DataError(f"{path} holds a header and no row")
     return [dict(zip(names, row, strict=True)) for row in rows]
@@ -124,7 +126,7 @@ def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 
 def _cells(path: Path, text: str) -> list[list[str]]:
     """Split a table into rows of equal length, the header first."""
-    delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
+    delimiter = "\t" if "\t" in text.lstrip("\n").split("\n", 1)[0] else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, odd, done = [], [], 0  # done: lines
     try:

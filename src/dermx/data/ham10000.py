@@ -7,6 +7,7 @@ Source: Tschandl, Rosendahl and Kittler, Sci. Data 5:180161, 2018 (CC BY-NC 4.0)
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from dermx.data.files import pictures_in, read_table, require_unique
@@ -38,6 +39,22 @@ def read_ham10000(folder: Path) -> list[Case]:
     """
     folder = Path(folder)
     table = _metadata(folder)
+    cases = read_metadata(table, "ham10000")
+    pictures = _pictures(folder, {case.image for case in cases})
+    if missing := [case.image for case in cases if case.image not in pictures]:
+        raise DataError(
+            f"{len(missing)} of {len(cases)} pictures named in {table} are not below {folder}, "
+            f"first {missing[0]}.jpg; unpack both HAM10000_images_part_1 and _part_2 there"
+        )
+    return [replace(case, path=pictures[case.image]) for case in cases]
+
+
+def read_metadata(table: Path, source: str) -> list[Case]:
+    """Read a table in HAM10000's format; of each case all but the path, which stays empty.
+
+    Raises:
+        DataError: Rows with a repeated id, an unknown label, no lesion or a wrong age.
+    """
     rows = read_table(table, ("lesion_id", "image_id", "dx", "age", "sex", "localization"))
     require_unique((row["image_id"] for row in rows), str(table))
     _require_known_labels(rows, table)
@@ -46,14 +63,7 @@ def read_ham10000(folder: Path) -> list[Case]:
             f"{len(loose)} rows of {table} have no lesion_id, first {loose[0]}; without one a "
             "split can't keep lesions whole"
         )
-    pictures = _pictures(folder, {row["image_id"] for row in rows})
-    missing = [row["image_id"] for row in rows if row["image_id"] not in pictures]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(rows)} pictures named in {table} are not below {folder}, "
-            f"first {missing[0]}.jpg; unpack both HAM10000_images_part_1 and _part_2 there"
-        )
-    return [_case(row, pictures[row["image_id"]]) for row in rows]
+    return [_case(row, source) for row in rows]
 
 
 def lesion_mask(picture: Path) -> Path | None:
@@ -105,15 +115,15 @@ def _require_known_labels(rows: list[dict[str, str]], table: Path) -> None:
         )
 
 
-def _case(row: dict[str, str], path: Path) -> Case:
+def _case(row: dict[str, str], source: str) -> Case:
     known = {key: None if text.lower() in UNKNOWN else text for key, text in row.items()}
     return Case(
         image=row["image_id"],
-        path=path,
+        path=Path(),
         diagnosis=row["dx"],
         lesion=row["lesion_id"],
         group=row["lesion_id"],
-        source="ham10000",
+        source=source,
         age=_age(known["age"], row["image_id"]),
         sex=known["sex"],
         site=known["localization"],

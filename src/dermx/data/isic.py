@@ -1,16 +1,21 @@
-"""ISIC 2018 Task 3 as people download it: a table of one-hot truths and a folder of pictures.
+"""ISIC 2018 Task 3 as people download it: a table of truths and a folder of pictures.
 
-The table says nothing about lesions, so every picture counts as its own until duplicates are
-grouped; the official test set is for scoring, not for splitting.
+ISIC's own table is one-hot and says nothing about lesions, so every picture counts as its own
+until duplicates are grouped. Harvard Dataverse has the test set's table under the same name in
+HAM10000's format, with lesions, ages, sexes and sites. The official test set is for scoring, not
+for splitting.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from dermx.data.files import pictures_in, read_table, require_unique
+from dermx.data.ham10000 import read_metadata
 from dermx.diagnoses import DIAGNOSES, ISIC_COLUMNS
 from dermx.errors import DataError
 from dermx.records import Case
 
+SOURCE = "isic2018"
 _CODES = {d.isic: d.code for d in DIAGNOSES if d.isic is not None}
 
 
@@ -18,18 +23,27 @@ def read_isic(truth: Path, images: Path) -> list[Case]:
     """Read a ground-truth table and find its pictures.
 
     Args:
-        truth: A CSV such as `ISIC2018_Task3_Test_GroundTruth.csv`: `image` and the seven columns
-            of `ISIC_COLUMNS`, exactly one of them 1 in each row.
+        truth: A table such as `ISIC2018_Task3_Test_GroundTruth.csv`: `image` and the seven columns
+            of `ISIC_COLUMNS`, exactly one of them 1 in each row; or the columns of HAM10000.
         images: A folder with exactly the pictures that the table names.
 
     Returns:
         One case per row, in the table's order.
 
     Raises:
-        DataError: Rows that are repeated, not one-hot or without a picture, or pictures without a
-            row; says how many and which first.
+        DataError: Rows that are repeated, not one-hot, of an unknown label or without a picture,
+            or pictures without a row; says how many and which first.
     """
     truth, images = Path(truth), Path(images)
+    like_ham10000 = "dx" in read_table(truth, ())[0]
+    cases = read_metadata(truth, SOURCE) if like_ham10000 else _one_hot(truth)
+    pictures = _pictures(images)
+    _require_same({case.image: None for case in cases}, pictures, truth, images)
+    return [replace(case, path=pictures[case.image]) for case in cases]
+
+
+def _one_hot(truth: Path) -> list[Case]:
+    """Read ISIC's own table; the paths stay empty."""
     rows = read_table(truth, ("image", *ISIC_COLUMNS))
     require_unique((row["image"] for row in rows), str(truth))
     hot = [[column for column in ISIC_COLUMNS if _value(row[column]) == 1] for row in rows]
@@ -39,16 +53,14 @@ def read_isic(truth: Path, images: Path) -> list[Case]:
             f"{len(wrong)} rows of {truth} are not one-hot, first {rows[wrong[0]]['image']} in row "
             f"{wrong[0] + 2}; need one 1 and six 0 under {', '.join(ISIC_COLUMNS)}"
         )
-    pictures = _pictures(images)
-    _require_same({row["image"]: None for row in rows}, pictures, truth, images)
     return [
         Case(
             image=row["image"],
-            path=pictures[row["image"]],
+            path=Path(),
             diagnosis=_CODES[column],
             lesion=row["image"],
             group=row["image"],
-            source="isic2018",
+            source=SOURCE,
         )
         for row, (column,) in zip(rows, hot, strict=True)
     ]

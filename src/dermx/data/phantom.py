@@ -119,6 +119,11 @@ def write_dataset(
     if not isinstance(counts, int) and (unknown := sorted(set(counts) - set(CODES))):
         raise InputError(f"no diagnosis {unknown[0]!r}; known are {', '.join(CODES)}")
     wanted = {code: counts if isinstance(counts, int) else counts.get(code, 0) for code in CODES}
+    if min(size) < 32 or min(seed, hair, *wanted.values()) < 0:
+        raise InputError(
+            f"need a size of at least 32 and no negative number, got size {size}, "
+            f"seed {seed}, hair {hair}, counts {counts}"
+        )
     ham10000, dermnet = folder / "ham10000", folder / "dermnet" / "Acne and Rosacea Photos"
     masks = ham10000 / "HAM10000_segmentations_lesion_tschandl"
     parts = [ham10000 / f"HAM10000_images_part_{part}" for part in (1, 2)]
@@ -203,7 +208,10 @@ def main(arguments: list[str] | None = None) -> None:
     if given.out is not None:
         print("\n".join(str(path) for path in write_examples(given.out)))
     if given.dataset is not None:
-        ham10000, dermnet = write_dataset(given.dataset, given.count, seed=given.seed)
+        try:
+            ham10000, dermnet = write_dataset(given.dataset, given.count, seed=given.seed)
+        except InputError as error:
+            parser.error(str(error))
         print(f"{ham10000}\n{dermnet}")
 
 

@@ -48,7 +48,10 @@ def split_parts(
         DataError: A picture id occurs twice.
     """
     # Exact shares: a tie is a tie on every machine, not decided by the last bit of 0.7 * 10 - 7.
-    shares = {part: Fraction(share).limit_denominator(10**6) for part, share in fractions.items()}
+    shares = {
+        part: Fraction(share).limit_denominator(10**6) if 0 < share <= 1 else Fraction(0)
+        for part, share in fractions.items()
+    }
     off = abs(sum(shares.values(), start=Fraction(0)) - 1)
     if not all(share > 0 for share in shares.values()) or off > Fraction(1, 10**5):
         raise InputError(f"shares must be > 0 and sum to 1, got {dict(fractions)}")

@@ -26,7 +26,7 @@ Grey: TypeAlias = "UInt8[np.ndarray, 'h w']"
 Mask: TypeAlias = "Bool[np.ndarray, 'h w']"
 
 # Everything is searched in a picture of this many pixels, so all lengths below are shares of the
-# picture's size and the time does not grow with it.
+# picture's size and the search takes no longer in a larger one.
 WORK_PIXELS = 400 * 300
 THICKEST = 9  # pixels of the work picture; darker areas wider than this are not hair
 SHORT, LONG = 15, 25  # how far a hair runs straight: its every part, and somewhere along it

@@ -148,10 +148,12 @@ def _from_image(
     with _one_sentence(name):
         width, height = image.size
         _check_size((height, width), name, limits)
+        tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
+        if tiff:
+            _check_tiles(image, name, limits)
         notes = _frame_note(image) + _depth_note(image)
         if min_side is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
             image.draft(None, (max(1, min_side), max(1, min_side)))
-        tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
         early_note = _orientation(image)[1] if tiff else ()  # PIL turns it by itself and forgets
         if tiff or isinstance(image, GifImagePlugin.GifImageFile):
             with _quiet():
@@ -180,6 +182,19 @@ def _check_size(size: tuple[int, int], name: str, limits: ReadLimits) -> None:
         raise PictureError(
             f"{name} is {width} x {height} pixels, more than {limits.max_pixels:,} in all; "
             "give a smaller picture"
+        )
+
+
+def _check_tiles(image: Image.Image, name: str, limits: ReadLimits) -> None:
+    """A TIFF's tiles are decoded whole, however little of one lies in the picture."""
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags.get(322), tags.get(323)  # TileWidth, TileLength
+    if not (isinstance(width, int) and isinstance(height, int)):
+        return  # not tiled
+    if max(width, 0) * height > limits.max_pixels:
+        raise PictureError(
+            f"{name} has tiles of {width} x {height} pixels, more than {limits.max_pixels:,}; "
+            "save it without tiles"
         )
 
 
@@ -281,7 +296,7 @@ def _to_srgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
         title = " ".join(ImageCms.getProfileDescription(profile).split())[:60]
-        if "srgb" in title.lower():
+        if "srgb" in title.lower() and "linear" not in title.lower():
             return image, ()
         mode = _SPACES.get(profile.profile.xcolor_space, "")
         if mode == "RGB" and image.mode in ("P", "1", "L", "RGBX"):
@@ -331,6 +346,17 @@ def _one_sentence(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise PictureError(f"{name} needs more memory than there is") from error
     except Exception as error:  # PIL raises struct.error, KeyError, IndexError and more
-        told = isinstance(error, OSError | SyntaxError)  # the kinds that PIL words itself
-        reason = f": {' '.join(str(error).split())}" if told else ""
-        raise PictureError(f"{name} is truncated or damaged{reason}") from error
+        raise PictureError(f"{name} {_trouble(error)}") from error
+
+
+def _trouble(error: Exception) -> str:
+    """What a decoder's error says about the file."""
+    words = " ".join(str(error).split())
+    if "MAX_TEXT" in words:  # PIL's name for its limit on a PNG's compressed text and profile
+        return "holds a text or colour profile of more than 1 MB; save it without"
+    worded = isinstance(error, OSError | SyntaxError)  # the kinds that PIL words itself,
+    if not worded or any(isinstance(one, Exception) for one in error.args):  # or puts around others
+        return "is truncated or damaged"
+    if words.lower().startswith(("unknown", "unsupported", "cannot handle")):
+        return f"is of a kind that can't be read ({words}); save it as RGB with 8 bits a channel"
+    return f"is truncated or damaged: {words}"
