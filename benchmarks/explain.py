@@ -38,6 +38,7 @@ from dermx.model.merge import merge
 from dermx.model.runtime import usable_cores
 from dermx.predict import read_prepared
 from dermx.preprocess.normalize import normalize
+from dermx.train.cam import last_map
 from dermx.train.export import head_arrays, to_onnx
 from dermx.train.network import build_network, load_weights
 
@@ -137,9 +138,7 @@ def main() -> None:
 def measure(bundle: Bundle, network: nn.Module, paths: list[Path], repeats: int) -> None:
     model, spec = Model(bundle), bundle.preprocess
     size = (spec.image_size, spec.image_size)
-    layer = [module for name, module in network.named_modules() if name == "bn2"] or [
-        getattr(network, "conv_head")  # noqa: B009
-    ]
+    layer = [dict(network.named_modules())[last_map(network, torch.zeros(1, 3, *size))]]
 
     def ours(path: Path) -> np.ndarray:
         maps, features = model.session.run(read_prepared(path, spec).pixels[None])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dermx.diagnoses import CODES, DERMOSCOPIC
+from dermx.errors import DataError
 from dermx.records import Predictions
 
 Rows = list[Sequence[str]]
@@ -137,8 +138,7 @@ def stress(run: Path) -> Rows:
     for name, of_name in found.items():
         cells = [", ".join(digits(float(row[key])) for row in of_name) for key in keys]
         bold = "**" if name == "mean" else ""
-        shown = "none" if name == "as taken" else name.replace("_", " ")
-        rows.append([f"{bold}{cell}{bold}" for cell in (shown, *cells)])
+        rows.append([f"{bold}{cell}{bold}" for cell in (name.replace("_", " "), *cells)])
     return rows
 
 
@@ -421,8 +421,8 @@ def main() -> None:
         if line == f"<!-- {name} -->" and name in TABLES:
             try:
                 written += as_markdown(TABLES[name](given.run))
-            except FileNotFoundError as error:
-                print(f"{name}: left as it is, {error.filename} is missing")
+            except (FileNotFoundError, DataError) as error:  # the latter of pruned predictions
+                print(f"{name}: left as it is: {error}")
             else:
                 inside = True
     given.page.write_text("\n".join(written) + "\n", encoding="utf-8")

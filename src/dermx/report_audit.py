@@ -50,7 +50,7 @@ def write_audit(folder: Path, audit: Audit) -> Path:
                 (share, mean_interval(found, audit.sanity.groups))
                 for share, found in audit.sanity.stages
             ],
-            float(audit.sanity.other_picture.mean()),
+            mean_interval(audit.sanity.other_picture, audit.sanity.groups)[0],
         ),
     }
     if audit.shortcuts:
@@ -109,8 +109,7 @@ def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
                 "What does the model lean on?",
                 _figure(pictures["Balanced accuracy under every change"], "Accuracy by change"),
                 _shortcut_table(audit.shortcuts),
-                "Guessing reaches a balanced accuracy of 1/7 = 0.143. Changed pictures are unlike "
-                "those that were trained on: what stays is stronger evidence than what falls.",
+                _guessing(audit.shortcuts[0].classes),
             )
         )
     if "What was changed" in pictures:
@@ -140,6 +139,14 @@ def as_page(audit: Audit, pictures: Mapping[str, bytes]) -> str:
     return framed(audit.title, body, report_style() + STYLE)
 
 
+def _guessing(classes: int) -> str:
+    return (
+        f"Guessing reaches a balanced accuracy of 1/{classes} = {1 / classes:.3f}. Changed "
+        "pictures are unlike those that were trained on: what stays is stronger evidence than "
+        "what falls."
+    )
+
+
 def _tiles(audit: Audit) -> str:
     tiles = []
     if audit.located:
@@ -150,13 +157,14 @@ def _tiles(audit: Audit) -> str:
         gain = audit.curves.gain(measure, MIDDLE)
         tiles.append((f"{measure.capitalize()}, beside the middle", f"{gain[0]:+.3f}", gain,
                       "above 0: the map beats a centred spot"))  # fmt: skip
-    last = mean_interval(audit.sanity.stages[-1][1], audit.sanity.groups)
-    verdict = "passes" if audit.sanity.passes else "fails"
-    tiles.append((f"Sanity check {verdict}", f"{last[0]:.2f}", last,
-                  "correlation left when all weights are drawn afresh"))  # fmt: skip
+    verdict = {True: "passes", False: "fails", None: "can't be made"}[audit.sanity.passes]
+    last = audit.sanity.last
+    tiles.append((f"Sanity check {verdict}", "n/a" if math.isnan(last[0]) else f"{last[0]:.2f}",
+                  last, "correlation left when all weights are drawn afresh"))  # fmt: skip
     made = "".join(
         f"<div><h2>{escape(name)}</h2><p class='big'>{value}</p><p>{_interval(ends)} "
-        f"<small>95 %</small></p><p class='quiet'>{escape(text)}</p></div>"
+        f"<small>{'' if math.isnan(ends[1]) else '95 %'}</small></p>"
+        f"<p class='quiet'>{escape(text)}</p></div>"
         for name, value, ends, text in tiles
     )
     return f'<section class="tiles">{made}</section>'
@@ -189,7 +197,7 @@ def _located_table(audit: Audit) -> str:
 
 def _shortcut_table(rows: Sequence[Shortcut]) -> str:
     return _table(
-        ["change", "accuracy", "balanced, 7 classes", "melanoma recall",
+        ["change", "accuracy", f"balanced, {rows[0].classes} classes", "melanoma recall",
          "other answers", "others called melanoma"],
         [[row.change, *(_cell(row.figures[name]) for name in FIGURES),
           _cell(row.other_answers), _cell(row.called_mel)] for row in rows],

@@ -101,12 +101,34 @@ def test_another_seed_draws_another_sample_and_the_same_seed_the_same(run: Path)
     assert sorted(groups) == sorted({case.group for case in cases})
 
 
-def test_folders_of_one_name_are_one_kind_and_no_name_is_taken_for_acne(tmp_path: Path) -> None:
+def test_folders_of_one_name_are_one_kind_and_no_name_is_taken_for_acne(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a/acne/x/0.png", "b/acne/x/1.png", "b/acne/x/2.png", "a/acne/3.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20, 20)).save(tmp_path / name)
     kinds = outside_kinds([tmp_path / "a/acne", tmp_path / "b/acne"])
     assert {kind: len(paths) for kind, paths in kinds.items()} == {"acne/x": 3, "acne": 1}
+    monkeypatch.chdir(tmp_path / "a/acne")
+    assert set(outside_kinds([Path()])) == {"acne/x", "acne"}
+
+
+def test_any_number_of_outside_pictures_fits_into_memory(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work(Session(load_bundle(run / "bundle")), 0, None, print)
+    paths = sorted((run.parent / "outside").rglob("*.png"))
+    at_once: list[int] = []
+    plain = Work.probabilities
+
+    def counting(self: Work, pixels: np.ndarray) -> np.ndarray:
+        at_once.append(len(pixels))
+        return plain(self, pixels)
+
+    monkeypatch.setattr(Work, "probabilities", counting)
+    (row,) = work.others([], {"red": paths})
+    assert (row.kind, row.pictures, row.patients) == ("red", 3, 3)
+    assert max(at_once) < len(paths)
 
 
 def test_a_damaged_picture_or_outline_does_not_end_an_audit(run: Path, tmp_path: Path) -> None:
@@ -204,17 +226,30 @@ def test_a_picture_that_is_answered_the_class_it_is_compared_with_is_left_out(
     (answer,) = {row["prediction"] for row in json.loads(capsys.readouterr().out)}
     for method in ("gradcam", "layercam"):
         words = ["explain", str(run), str(folder), "--out", str(tmp_path), "--method", method]
-        assert main([*words, "--against", answer]) == 0
+        assert main([*words, "--against", answer]) == 1
         assert f"the answer is {answer} itself" in capsys.readouterr().err
         assert main([*words, "--class", answer, "--against", answer]) == 2
         assert "name two classes" in capsys.readouterr().err
     assert not list(tmp_path.glob("*.png"))
 
 
+def test_an_unreadable_picture_is_told_and_the_others_are_explained(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = tmp_path / "in"
+    shutil.copytree(run.parent / "outside" / "red_things", pictures)
+    words = ["explain", str(run), str(pictures), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    (pictures / "1.png").write_bytes(b"no picture")
+    assert main(words) == 1  # partly done, as `dermx predict` ends
+    assert "1.png is not a picture" in capsys.readouterr().err
+
+
 def test_what_can_not_be_explained_is_one_sentence(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = str(run.parent / "outside" / "red_things" / "0.png")
+    around = str(run.parent / "outside")
+    picture = f"{around}/red_things/0.png"
     out = ["--out", str(tmp_path / "out")]
     for words, message in (
         ([str(run), picture, *out, "--class", "flu"], "no class 'flu'; the classes are nv"),
@@ -222,6 +257,8 @@ def test_what_can_not_be_explained_is_one_sentence(
         ([str(run), picture, "--out", str(Path(picture).parent)], "holds the pictures"),
         ([str(tmp_path), picture, *out], "neither a model's folder nor a run"),
         ([str(run), "--class", "mel"], "need PATH, a picture"),
+        ([str(run), picture, *out, "--on", "val"], "leave PATH or --on out"),
+        ([str(run), around, "--out", f"{around}/maps"], f"/maps is inside {around}, where"),
     ):
         assert main(["explain", *words]) == 2
         assert message in capsys.readouterr().err

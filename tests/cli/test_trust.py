@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,14 @@ pytest.importorskip("torch", reason="a run's environment names torch")
 import dermx
 from dermx.app import about
 from dermx.assess import Model, load_model
+from dermx.cli import uncertainty
 from dermx.cli.main import main
 from dermx.config import Config
 from dermx.diagnoses import CODES
+from dermx.errors import DataError, InputError
 from dermx.model import bundle as bundles
 from dermx.model.bundle import Bundle, head_digest, load_bundle
+from dermx.predict import Passed
 from dermx.records import Case
 from dermx.runs import start_run
 from dermx.trust.verdict import Trust
@@ -239,6 +244,34 @@ def test_uncertainty_prints_a_row_per_picture(trusted: Path, capsys: Output) -> 
     assert "unreadable: " in err
 
 
+def test_uncertainty_is_about_the_views_that_predict_answers_by(
+    run: Path, tmp_path: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """The first view is green, so nv; turned, it would be red, as if its features told that."""
+    shutil.copytree(run, tmp_path / "run")
+    assert main(["trust", str(tmp_path / "run"), "--views", "1"]) == 0
+    plain = uncertainty.forward
+
+    def turned(*arguments: object, **options: object) -> Iterator[Passed]:
+        for answer in plain(*arguments, **options):  # type: ignore[arg-type]
+            views = answer.views.copy()
+            views[1:] = [3, -3, -3]
+            yield replace(answer, views=views, features=views.mean(axis=0))
+
+    monkeypatch.setattr(uncertainty, "forward", turned)
+    picture = str(next(run.parent.glob("t-nv-*.png")))
+    for folder in (tmp_path / "run" / "bundle", tiny_bundle.folder):
+        words = [picture, "--json", "--model", str(folder)]
+        capsys.readouterr()
+        assert main(["uncertainty", *words]) == 0
+        (scattered,) = json.loads(capsys.readouterr().out)
+        assert main(["predict", *words]) == 0
+        (answer,) = json.loads(capsys.readouterr().out)
+        assert scattered["prediction"] == answer["prediction"] == "nv"
+        for key in {"predictive_entropy", "mutual_information"} & set(answer):
+            assert scattered[key] == pytest.approx(answer[key])
+
+
 def test_figures_under_shift_have_a_row_per_change(trusted: Path) -> None:
     path = shift_figures(trusted, sample=16, changes=["blur", "crop"], severities=[1, 5])
     with path.open() as file:
@@ -247,6 +280,16 @@ def test_figures_under_shift_have_a_row_per_change(trusted: Path) -> None:
         ("none", "0"), ("blur", "1"), ("blur", "5"), ("crop", "1"), ("crop", "5"),
     ]  # fmt: skip
     assert {row["cases"] for row in rows} == {"16"}
+    with pytest.raises(InputError, match="3 pictures are too few to take some of any class"):
+        shift_figures(trusted, sample=3)
+    picture = next(trusted.parent.glob("t-nv-*.png"))
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:40])
+    try:  # figures of the others would be about other pictures
+        with pytest.raises(DataError, match="1 of 48 pictures can't be read, first t-nv-"):
+            shift_figures(trusted, sample=48, changes=["blur"], severities=[1])
+    finally:
+        picture.write_bytes(whole)
 
 
 def test_a_sample_has_the_same_share_of_every_class(run: Path) -> None:
@@ -284,6 +327,19 @@ def test_a_wrong_option_is_refused_before_the_run_is_read(
 ) -> None:
     assert main(["trust", str(tmp_path / "no-run"), *words]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_part_without_pictures_is_said_to_be_missing(
+    run: Path, tmp_path: Path, capsys: Output
+) -> None:
+    assert main(["evaluate", str(run), "--on", "train"]) == 2
+    assert capsys.readouterr().err == f"error: {run} has no train part\n"
+    only = {"train": [], "val": drawn_cases(run.parent, "val", 12), "test": []}
+    start_run(tmp_path / "run", only, Config(), None)
+    shutil.copytree(run / "bundle", tmp_path / "run" / "bundle")
+    assert main(["metadata", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'run'} has no test part\n"
+    assert not (tmp_path / "run" / "metadata.json").exists()
 
 
 def test_what_can_not_be_done_is_one_line(run: Path, tmp_path: Path, capsys: Output) -> None:

@@ -192,8 +192,11 @@ def test_an_operating_point_is_fitted_on_one_part_and_scored_on_another() -> Non
     assert content["decide"] == "balanced"
 
 
-def test_a_number_that_is_undefined_is_null_in_json() -> None:
+def test_a_number_that_is_undefined_is_null_in_json_and_n_a_in_words() -> None:
     fitting = calibrated(12, 500)
     scored = fitting.select(fitting.labels != CODES.index("df"))
-    content = operating_point(fitting, scored, "argmax", n_boot=5).to_dict()
-    assert content["scores"]["recall_df"] == {"value": None, "low": None, "high": None}
+    point = operating_point(fitting, scored, "argmax", n_boot=5)
+    nothing = {"value": None, "low": None, "high": None}
+    assert point.to_dict()["scores"]["recall_df"] == nothing
+    assert "nan" not in point.to_text().split()
+    assert ["recall_df", "n/a"] in [line.split() for line in point.to_text().splitlines()]

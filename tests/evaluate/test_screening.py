@@ -101,6 +101,16 @@ def test_the_threshold_s_interval_covers_that_of_very_many_cases() -> None:
     assert sum(one.low <= truth <= one.high for one in fitted) >= 0.85 * 60
 
 
+def test_a_rounded_sum_is_no_probability_above_one() -> None:
+    """Three certain dangers may add up to 1 + 2e-16, which is refused as a threshold."""
+    danger = np.flatnonzero(dangerous(CODES))
+    thirds = np.random.default_rng(0).dirichlet(np.ones(3), size=500)
+    probs = np.zeros((500, 8))
+    probs[:, danger] = thirds
+    assert probs[:, danger].sum(axis=1).max() > 1
+    assert screening_scores(probs, CODES).max() == 1
+
+
 def test_a_threshold_holds_for_the_case_at_it() -> None:
     case = predicted(np.array([MEL, NV]), np.array([two(0.4, 0.6), two(0.7, 0.3)]) + 1e-9)
     at = screening_scores(case.probs, CODES)[0]

@@ -62,6 +62,8 @@ def test_a_summary_by_hand() -> None:
     assert one.ratio[0] == pytest.approx(0.9 / 0.6)  # the map of nothing is in neither sum
     assert one.ratio_each[0] == pytest.approx((3 + 0.75) / 2)
     assert one.ratio[1] <= one.ratio[0] <= one.ratio[2]
+    with pytest.raises(InputError, match="no picture to summarise"):
+        summarise([], [])
 
 
 def test_pictures_of_one_lesion_are_drawn_together() -> None:

@@ -216,3 +216,47 @@ def test_a_contact_sheet_shows_every_picture_beside_its_map() -> None:
         beside = sheet[rows.min() + 75, columns.max() + 75]
         np.testing.assert_allclose(beside, purple + 0.45 * shade, atol=2)
     assert contact_sheet("nothing", []).shape[1] >= 560
+
+
+def test_a_hole_in_the_strongest_part_is_outlined_too() -> None:
+    """Else the line would hold what is not strong."""
+    heat = np.zeros((100, 100), np.float32)
+    heat[30:70, 30:70] = 1
+    heat[40:60, 40:60] = 0
+    drawn = overlay(np.full((100, 100, 3), 128, np.uint8), heat, np.ones((100, 100), bool))
+    white = (drawn > 240).all(axis=2)
+    assert white[50, 28:33].any()  # outside
+    assert white[50, 38:43].any()  # inside
+    assert not white[45:55, 45:55].any()
+
+
+def test_no_probability_is_rounded_to_certainty(
+    picture: np.ndarray, assessment: Assessment
+) -> None:
+    def titled(probability: float) -> np.ndarray:
+        changed = {**assessment.probabilities, "nv": probability}
+        return panel(picture, replace(assessment, probabilities=changed), "nv")[:38]
+
+    assert (titled(0.0) == titled(0.009)).all()
+    assert (titled(1.0) == titled(0.991)).all()
+    assert titled(0.5).shape != titled(0.51).shape or (titled(0.5) != titled(0.51)).any()
+
+
+def test_names_and_the_bar_s_ends_have_room_beside_any_picture(assessment: Assessment) -> None:
+    tall = panel(np.zeros((3000, 60, 3), np.uint8), replace(assessment, view=View()))
+    named = (tall[40:60] != 255).any(axis=(0, 2))  # columns with letters
+    assert named[24:216].nonzero()[0].max() > 50  # the name, uncut over a picture of 13 pixels
+    assert named[240:432].nonzero()[0].max() > 100  # what speaks for melanoma
+    wide = panel(np.zeros((40, 2000, 3), np.uint8), replace(assessment, view=View()))
+    beside = (wide[:, 3 * 24 + 2 * 640 + 20 :] != 255).any(axis=(1, 2))  # rows with letters
+    rows = np.flatnonzero(beside)
+    assert (np.diff(rows) > 5).any()  # "most" and "none" don't meet
+
+
+def test_without_a_line_none_is_explained(picture: np.ndarray, assessment: Assessment) -> None:
+    whole = replace(assessment, view=View())
+    foots = [
+        (panel(picture, whole, "mel", cells=np.float32(cells))[-48:] != 255).any(axis=(0, 2)).sum()
+        for cells in ([[0, 1]], [[1]], [[0]])
+    ]
+    assert foots[0] > 2 * foots[1] == 2 * foots[2]

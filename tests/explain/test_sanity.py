@@ -14,7 +14,7 @@ onnx = pytest.importorskip("onnx")
 from dermx.config import PreprocessConfig  # noqa: E402
 from dermx.diagnoses import CODES  # noqa: E402
 from dermx.errors import BundleError, InputError  # noqa: E402
-from dermx.explain.sanity import forgotten, rank_correlation  # noqa: E402
+from dermx.explain.sanity import forgotten, likeness, rank_correlation  # noqa: E402
 from dermx.model.batching import large_maps_in_turn  # noqa: E402
 from dermx.model.bundle import Bundle, write_bundle  # noqa: E402
 from dermx.model.merge import merge  # noqa: E402
@@ -137,3 +137,11 @@ def test_the_rank_correlation_is_scipys(one: np.ndarray, other: np.ndarray) -> N
     else:
         theirs = stats.spearmanr(one.ravel(), other.ravel()).statistic
         assert rank_correlation(one, other) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_map_that_marks_no_place_says_nothing_about_what_was_learnt() -> None:
+    even, slope = np.ones((2, 2)), np.arange(4.0).reshape(2, 2)
+    assert np.isnan(likeness(even, slope))
+    assert np.isnan(likeness(np.ones((1, 1)), np.ones((1, 1))))
+    assert likeness(slope, even) == 0
+    assert likeness(slope, slope[::-1, ::-1]) == pytest.approx(-1)

@@ -33,7 +33,7 @@ def test_a_change_by_hand() -> None:
     before = predicted(["nv", "nv", "mel", "nv"], TRUTH)
     after = predicted(["mel", "nv", "nv", "nv"], TRUTH)
     found = compare("paint", before, after, n_boot=200)
-    assert (found.cases, found.lesions) == (4, 4)
+    assert (found.cases, found.lesions, found.classes) == (4, 4, 2)
     assert found.figures["accuracy"][0] == 0.25
     assert found.figures["balanced_accuracy_dermoscopic"][0] == 0.25
     assert found.figures["recall_mel"][0] == 0

@@ -223,6 +223,8 @@ def test_nothing_is_left_behind_after_a_run_an_error_or_a_wrong_class(
         cam(network, pixels, 1, against=1)
     with pytest.raises(InputError, match=r"no layer 'blocks.99'; layers are blocks"):
         cam(network, pixels, 0, layer="blocks.99")
+    with pytest.raises(InputError, match=r"no layer ''; layers are conv_stem, "):
+        cam(network, pixels, 0, layer="")
     with pytest.raises(InputError, match=r"layer classifier gives \(2, 5\), need a feature map"):
         cam(network, pixels, 0, layer="classifier")
     with pytest.raises(InputError, match="no method 'magic'; known are gradcam"):
@@ -261,6 +263,10 @@ def test_what_has_no_feature_map_is_refused(pixels: torch.Tensor) -> None:
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 96, 4))
     with pytest.raises(InputError, match="Sequential has no layer that gives a feature map"):
         cam(flat, pixels, 0)
+    timm = pytest.importorskip("timm")  # the heads of whose attention have four axes as well
+    tokens = timm.create_model("vit_tiny_patch16_224", img_size=(64, 96), depth=1, num_classes=4)
+    with pytest.raises(InputError, match="VisionTransformer has no layer that gives a feature map"):
+        cam(tokens, pixels, 0)
 
 
 def test_a_thousand_calls_leave_no_tensor_and_no_memory() -> None:

@@ -199,8 +199,9 @@ def test_what_can_not_be_fitted_is_refused() -> None:
         fit_calibration(logits, np.where(labels == 0, -1, labels))
     with pytest.raises(InputError, match="hold NaN or infinity"):
         fit_calibration(np.full_like(logits, np.nan), labels)
-    with pytest.raises(InputError, match="the fit turns logits upside down"):
-        fit_calibration(-logits, labels)
+    for method in METHODS[1:]:
+        with pytest.raises(InputError, match="the fit turns logits upside down"):
+            fit_calibration(-logits, labels, method)
     with pytest.raises(InputError, match="the calibration is for 5 classes"):
         fit_calibration(logits, labels).probs(logits[:, :4])
     with pytest.raises(InputError, match="no calibration 'magic'"):

@@ -43,8 +43,9 @@ def upside_down() -> Predictions:
 def test_a_calibration_that_can_t_be_fitted_stops_only_who_wants_it() -> None:
     known = upside_down()
     losses, refused = left_out_losses(known)
-    assert list(losses) == ["none", "temperature", "bias", "classwise"]
-    assert "the fit turns logits upside down" in refused["vector"]
+    assert list(losses) == ["none", "temperature", "bias"]
+    for method in ("vector", "classwise"):
+        assert "the fit turns logits upside down" in refused[method]
     given = {"gate": None, "views": 8, "dropout": 0.2}
     for method in (None, "temperature"):
         wanted = Wanted(method=method, n_boot=20)  # type: ignore[arg-type]
@@ -84,6 +85,16 @@ def test_what_is_used_is_as_sure_as_it_is_right_on_lesions_left_out() -> None:
         right = (probs.argmax(axis=1) == np.tile(known.labels, 4)).mean()
         assert settled.max(axis=1).mean() == pytest.approx(right, abs=2e-3)
     assert fit_consistent(known, "none").temperature == 1
+
+
+def test_classwise_is_as_sure_as_it_is_right_too() -> None:
+    """Its rows are scaled to sum 1 after the temperature, which is then no plain power of them."""
+    known = world(150)
+    plain = fit_calibration(known.logits, known.labels, "classwise")
+    temperature = (plain.scale / fit_consistent(known, "classwise").scale)[0]
+    probs = left_out(known, "classwise", temperature)
+    right = (probs.argmax(axis=1) == np.tile(known.labels, 4)).mean()
+    assert probs.max(axis=1).mean() == pytest.approx(right, abs=2e-3)
 
 
 def test_lesions_never_come_apart() -> None:

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from dermx.diagnoses import CODES
 from dermx.errors import InputError
+from dermx.trust.oodfigure import _comparison
 from dermx.trust.separation import detector_row, let_in_at, shares_by, threshold_at
 
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
@@ -60,3 +62,10 @@ def test_no_known_case_and_no_share_are_refused() -> None:
         threshold_at(np.zeros(0), 0.95)
     with pytest.raises(InputError, match=r"in \(0, 1\], got 0"):
         threshold_at(np.zeros(2), 0)
+
+
+def test_a_score_that_is_always_wrong_is_drawn_as_the_others_are() -> None:
+    axes = Figure().add_subplot()
+    _comparison(axes, [{"detector": "one", "auroc_drawn": 0.0}, {"detector": "two"}])
+    assert list(axes.get_lines()[0].get_xdata()) == [0.0]
+    assert axes.get_xlim()[0] < 0

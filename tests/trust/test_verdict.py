@@ -38,6 +38,16 @@ def test_every_figure_is_that_of_its_module(trust: Trust) -> None:
     assert judged.information[7] == pytest.approx(mutual_information(sampled))
 
 
+def test_a_certain_danger_is_no_more_than_certain(trust: Trust) -> None:
+    """Three rounded probabilities may add up to 1 + 2e-16, which is none."""
+    cases = world(400, seed=8)
+    danger = [CODES.index(code) for code in ("mel", "bcc", "akiec")]
+    cases.features[:, danger] += 150
+    probs = trust.calibration.probs(cases.features[:, :8])
+    assert probs[:, danger].sum(axis=1).max() > 1
+    assert judge(trust, cases.features, *layer()).malignant.max() == 1
+
+
 def test_one_picture_is_judged_as_among_many(trust: Trust) -> None:
     cases = world(20, seed=3)
     many = judge(trust, cases.features, *layer())

@@ -41,19 +41,28 @@ def explain(
         str | None,
         typer.Option(metavar="NAME", help="Of the PyTorch network; needs a run. [last map]"),
     ] = None,
-    on: Annotated[Part, typer.Option(help="Without PATH: part of the run.")] = Part.test,
+    on: Annotated[Part | None, typer.Option(help="Without PATH: part of the run. [test]")] = None,
 ) -> None:
     """Show where the model looked: heat maps of pictures, or contact sheets of a run's own."""
     from dermx.errors import InputError
     from dermx.workflow.explaining import contact_sheets, explain_pictures
+
+    left_out: list[str] = []
+
+    def leave_out(why: str) -> None:
+        typer.echo(why, err=True)
+        left_out.append(why)
 
     if not paths:
         if code or against or layer or method is not Method.gradcam:
             raise InputError("--class, --against, --method and --layer need PATH, a picture")
         from dermx.cli.progress import track
 
-        written = contact_sheets(model, on=on.value, out=out, track=track, say=typer.echo)
+        part = Part.test if on is None else on
+        written = contact_sheets(model, on=part.value, out=out, track=track, say=typer.echo)
     else:
+        if on is not None:
+            raise InputError("--on is for a run's own pictures; leave PATH or --on out")
         written = explain_pictures(
             model,
             paths,
@@ -62,11 +71,13 @@ def explain(
             against=against,
             method=method.value,
             layer=layer,
-            say=lambda line: typer.echo(line, err=True),
+            say=leave_out,
         )
     for path in written:
         typer.echo(path)
     typer.echo("Research and education, not a medical device.")
+    if left_out:
+        raise typer.Exit(1)
 
 
 def audit(

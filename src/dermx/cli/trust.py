@@ -94,7 +94,8 @@ def trust(
         Part | None, typer.Option(help="Then measure all parts on this one: trust.json.")
     ] = None,
     shift: Annotated[
-        int, typer.Option(metavar="N", help="Also measure on N changed pictures of that part.")
+        int,
+        typer.Option(min=0, metavar="N", help="Also measure on N changed pictures of that part."),
     ] = 0,
     self_test: Annotated[bool, SELF_TEST] = False,
 ) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 
 from dermx.cli.predict import gather
 from dermx.errors import PictureError
 from dermx.model.bundle import load_bundle
 from dermx.model.runtime import Session
-from dermx.predict import Passed, forward
+from dermx.predict import forward
 from dermx.preprocess.views import VIEWS
 from dermx.trust.calibration import Calibration, uncalibrated
 from dermx.trust.uncertainty import (
@@ -62,30 +63,37 @@ def show_uncertainty(
 def scattered(
     pictures: Sequence[Path], model: Path | None, samples: int, rate: float | None
 ) -> Iterator[dict[str, Any]]:
-    """Answer each picture under dropout and in its eight views."""
+    """Answer each picture as `dermx predict` does, under dropout and in its eight views."""
     bundle = load_bundle(model)
     trust = Trust.of(bundle)
     calibration = uncalibrated(len(bundle.codes)) if trust is None else trust.calibration
     if rate is None:
         rate = 0.2 if trust is None else trust.dropout.rate
+    whole = trust is not None and trust.views > 1  # else `dermx predict` answers by one view
     session = Session(bundle)
     for picture, answer in zip(pictures, forward(session, pictures, views=VIEWS), strict=True):
         if isinstance(answer, PictureError):
             yield {"image": str(picture), "error": str(answer)}
         else:
-            code = bundle.codes[int(session.logits(answer.features[None]).argmax())]
-            found = _scatter(session, answer, calibration, samples, rate)
+            features = answer.features if whole else answer.views[0]
+            code = bundle.codes[int(session.logits(features[None]).argmax())]
+            found = _scatter(session, features, answer.views, calibration, samples, rate)
             yield {"image": str(picture), "prediction": code, **found}
 
 
 def _scatter(
-    session: Session, answer: Passed, calibration: Calibration, samples: int, rate: float
+    session: Session,
+    features: np.ndarray,
+    views: np.ndarray,
+    calibration: Calibration,
+    samples: int,
+    rate: float,
 ) -> dict[str, float]:
     bundle = session.bundle
     dropped = calibration.probs(
-        dropout_logits(answer.features, bundle.weight, bundle.bias, rate=rate, samples=samples)
+        dropout_logits(features, bundle.weight, bundle.bias, rate=rate, samples=samples)
     )
-    seen = calibration.probs(session.logits(answer.views))
+    seen = calibration.probs(session.logits(views))
     return {
         "predictive_entropy": float(predictive_entropy(dropped)),
         "expected_entropy": float(expected_entropy(dropped)),

@@ -281,4 +281,5 @@ def _json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None
 
 def _line(name: str, estimate: Estimate) -> str:
     value, low, high = estimate
-    return f"  {name:<32}{value:.3f} [{low:.3f}, {high:.3f}]"
+    figures = "n/a" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"  {name:<32}{figures}"

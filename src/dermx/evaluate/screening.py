@@ -63,8 +63,8 @@ def score_screening(
 def screening_scores(
     probs: Float[np.ndarray, "n classes"], codes: tuple[str, ...]
 ) -> Float[np.ndarray, " n"]:
-    """P(mel) + P(bcc) + P(akiec)."""
-    return np.asarray(probs[:, dangerous(codes)].sum(axis=1))
+    """P(mel) + P(bcc) + P(akiec); a sum of rounded numbers, so kept from passing 1."""
+    return np.asarray(np.minimum(probs[:, dangerous(codes)].sum(axis=1), 1.0))
 
 
 def fit_threshold(

@@ -32,7 +32,6 @@ OURS: Final = "Grad-CAM"
 MIDDLE: Final = "centred Gaussian"
 BALANCED, MELANOMA = "balanced_accuracy_dermoscopic", "recall_mel"
 NAMES: Final = {BALANCED: "balanced accuracy", MELANOMA: "melanoma recall"}
-GUESSING: Final = 1 / 7  # balanced accuracy of seven classes
 WANTED_RATIO: Final = 1.5  # of the map's share on the lesion to the lesion's share of the picture
 MEASURES: Final[dict[str, tuple[str, Callable[[Faithful], float], int]]] = {
     "deletion": ("deletion area, lower is better", lambda one: one.deletion_area, -1),
@@ -61,15 +60,17 @@ class Curves:
         return mean_interval(differences, self.groups)
 
     def apart(self, measure: str, rival: str) -> bool:
-        """Whether ours is better and the two intervals don't overlap."""
-        sign = MEASURES[measure][2]
+        """Whether the two intervals don't overlap; `gain` says which map is better."""
         ours, theirs = self.estimate(OURS, measure), self.estimate(rival, measure)
-        return ours[1] > theirs[2] if sign > 0 else ours[2] < theirs[1]
+        return ours[1] > theirs[2] or ours[2] < theirs[1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sanity:
-    """Rank correlations of each picture's map with that of a model that has forgotten."""
+    """Rank correlations of each picture's map with that of a model that has forgotten.
+
+    NaN for a picture whose map is the same everywhere; the check can't be made where all are.
+    """
 
     groups: Sequence[str]
     draws: int
@@ -78,9 +79,14 @@ class Sanity:
     other_picture: Float[np.ndarray, " n"]  # with another picture's map by the trained model
 
     @property
-    def passes(self) -> bool:
-        """Whether hardly anything of the map is left when all is drawn afresh."""
-        return mean_interval(self.stages[-1][1], self.groups)[2] < PASSES_BELOW
+    def last(self) -> Estimate:
+        """What is left of the maps when all is drawn afresh."""
+        return mean_interval(self.stages[-1][1], self.groups)
+
+    @property
+    def passes(self) -> bool | None:
+        """Whether that is hardly anything; None where no map could be told from another."""
+        return None if math.isnan(self.last[2]) else self.last[2] < PASSES_BELOW
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,19 +139,14 @@ def findings(audit: Audit) -> list[str]:
     for measure in ("deletion", "insertion"):
         gain = audit.curves.gain(measure, MIDDLE)
         apart = audit.curves.apart(measure, MIDDLE)
+        spot = "that spot" if said else "a spot in the middle, which knows nothing of the picture,"
         better = "better than" if gain[1] > 0 else "worse than" if gain[2] < 0 else "level with"
         said.append(
-            f"By {measure} the map is {better} that spot on the same pictures "
+            f"By {measure} the map is {better} {spot} on the same pictures "
             f"(difference {gain[0]:+.3f}, {gain[1]:+.3f} to {gain[2]:+.3f}); the two intervals "
             f"{'do not overlap' if apart else 'overlap'}."
         )
-    last = mean_interval(audit.sanity.stages[-1][1], audit.sanity.groups)
-    absolute = mean_interval(audit.sanity.absolute, audit.sanity.groups)
-    said.append(
-        f"The sanity check {'passes' if audit.sanity.passes else 'FAILS'}: with all weights "
-        f"drawn afresh, the map's rank correlation with itself is {last[0]:.2f} "
-        f"({last[1]:.2f} to {last[2]:.2f}), whatever its sign {absolute[0]:.2f}."
-    )
+    said.append(_sanity_sentence(audit.sanity))
     return said + _leant_on(audit.shortcuts) + _acne_sentences(audit.acne)
 
 
@@ -228,6 +229,17 @@ def as_dict(audit: Audit) -> dict[str, Any]:
     }
 
 
+def _sanity_sentence(sanity: Sanity) -> str:
+    if sanity.passes is None:
+        return "The sanity check can't be made: the maps are the same everywhere."
+    last, absolute = sanity.last, mean_interval(sanity.absolute, sanity.groups)
+    return (
+        f"The sanity check {'passes' if sanity.passes else 'FAILS'}: with all weights "
+        f"drawn afresh, the map's rank correlation with itself is {last[0]:.2f} "
+        f"({last[1]:.2f} to {last[2]:.2f}), whatever its sign {absolute[0]:.2f}."
+    )
+
+
 def _leant_on(rows: Sequence[Shortcut]) -> list[str]:
     """What is left without the lesion, without the background, and what disturbs."""
     painted = [_what_is_left(row) for row in rows if row.change in PAINTED]
@@ -240,8 +252,9 @@ def _what_is_left(row: Shortcut) -> str:
     value, low, high = row.figures[BALANCED]
     said = f"With {article}{row.change}, balanced accuracy is {value:.3f} ({low:.3f} to {high:.3f})"
     if row.change != "background painted out":
-        above = "above" if low > GUESSING else "not above"
-        said += f", {above} that of guessing, {GUESSING:.3f}"
+        guessing = 1 / row.classes
+        above = "above" if low > guessing else "not above"
+        said += f", {above} that of guessing, {guessing:.3f}"
     value, low, high = row.figures[MELANOMA]
     if math.isnan(value):  # no melanoma among the cases
         return f"{said}."

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart with any colour vision; ours first.
 COLOURS: Final = ("#0072B2", "#D55E00", "#8a8f99")
 INK, QUIET, LINE = "#1f2430", "#6b7280", "#c3c8d0"
-GUESSING: Final = 1 / 7  # balanced accuracy of seven classes
 
 
 def curves_figure(maps: Mapping[str, Sequence[Faithful]]) -> Figure:
@@ -84,9 +83,10 @@ def shortcuts_figure(rows: Sequence[Shortcut]) -> Figure:
     name = "balanced_accuracy_dermoscopic"
     values = np.array([row.figures[name] for row in rows])
     y = np.arange(len(rows))[::-1]
-    axes.axvline(GUESSING, color=COLOURS[1], linewidth=1.4, linestyle=(0, (5, 3)))
+    guessing = 1 / rows[0].classes
+    axes.axvline(guessing, color=COLOURS[1], linewidth=1.4, linestyle=(0, (5, 3)))
     axes.text(
-        GUESSING + 0.008, len(rows) - 0.45, "guessing", color=COLOURS[1], fontsize=9.5, va="bottom"
+        guessing + 0.008, len(rows) - 0.45, "guessing", color=COLOURS[1], fontsize=9.5, va="bottom"
     )
     axes.axvline(values[0, 0], color=LINE, linewidth=1.2)
     spread = np.abs(values[:, 1:].T - values[:, 0])
@@ -94,7 +94,8 @@ def shortcuts_figure(rows: Sequence[Shortcut]) -> Figure:
     axes.set_yticks(y, [row.change for row in rows])
     axes.set_ylim(-0.6, len(rows))
     axes.set_xlim(0, 1)
-    axes.set_xlabel("balanced accuracy, seven dermoscopic classes, 95 % interval", color=QUIET)
+    said = f"balanced accuracy, {rows[0].classes} dermoscopic classes, 95 % interval"
+    axes.set_xlabel(said, color=QUIET)
     _plain(axes, grid="x")
     return figure
 

@@ -95,6 +95,8 @@ def summarise(
     Raises:
         InputError: There is no picture, or not one group per picture.
     """
+    if not found:
+        raise InputError("no picture to summarise")
     hit, energy, area = (np.array(column, float) for column in zip(*found, strict=True))
     known = ~np.isnan(energy) & (area > 0)
     energy, area = np.where(known, energy, np.nan), np.where(known, area, np.nan)

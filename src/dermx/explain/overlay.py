@@ -31,6 +31,7 @@ SHARE: Final = 0.2  # of the seen area, inside the contour
 SHORTEST, LONGEST = 320, 640  # pixels of a shown picture's longer side
 THUMB: Final = 150  # pixels, side of a picture on a contact sheet
 MARGIN, BAR, NARROWEST = 24, 16, 560  # pixels
+LEGIBLE: Final = 192  # pixels, least width of the room for a picture's name
 INK, FAINT, PAPER = (28, 28, 30), (110, 110, 115), (255, 255, 255)
 
 
@@ -88,7 +89,7 @@ def overlay(
     dimmed = 0.5 * grey + 0.5 * 255
     result = np.where(inside[..., None], blended, dimmed).round().astype(np.uint8)
     mask = strongest(heat, inside).astype(np.uint8)
-    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)  # of holes, too
     lined = result.copy()
     cv2.drawContours(lined, outlines, -1, (0, 0, 0), 4, cv2.LINE_AA)  # a dark seam on bright skin
     cv2.drawContours(lined, outlines, -1, (255, 255, 255), 2, cv2.LINE_AA)
@@ -128,31 +129,43 @@ def panel(
     mapped = overlay(shown, assessment.view.paste(class_map, size), inside)
 
     top, label = 64, 64  # pixels: above the pictures, right of the bar
+    column, tall = max(width, LEGIBLE), max(height, 3 * BAR)  # room for names and for the bar
     title = _title(assessment, code, against)
     wanted = 2 * MARGIN + round(_font(20).getlength(title))
-    across = max(4 * MARGIN + 2 * width + BAR + label, NARROWEST, wanted)
-    canvas = Image.new("RGB", (across, top + height + 2 * MARGIN), PAPER)
-    left, right = MARGIN, 2 * MARGIN + width
-    bar = right + width + MARGIN
+    across = max(4 * MARGIN + 2 * column + BAR + label, wanted)
+    canvas = Image.new("RGB", (across, top + tall + 2 * MARGIN), PAPER)
+    left, right = MARGIN, 2 * MARGIN + column
+    bar = right + column + MARGIN
     canvas.paste(Image.fromarray(shown), (left, top))
     canvas.paste(Image.fromarray(mapped), (right, top))
-    canvas.paste(Image.fromarray(_bar(height)), (bar, top))
+    canvas.paste(Image.fromarray(_bar(tall)), (bar, top))
     draw = ImageDraw.Draw(canvas)
     draw.text((left, 16), title, INK, _font(20))
-    draw.text((left, 42), _shorten(Path(assessment.image).name, width, draw), FAINT, _font(13))
+    draw.text((left, 42), _shorten(Path(assessment.image).name, column, draw), FAINT, _font(13))
     caption = f"what speaks for {BY_CODE[code].name}" if class_map.any() else _NOTHING
-    draw.text((right, 42), _shorten(caption, width, draw), FAINT, _font(13))
+    draw.text((right, 42), _shorten(caption, column, draw), FAINT, _font(13))
     draw.text((bar + BAR + 6, top), "most", INK, _font(13), anchor="lt")
-    draw.text((bar + BAR + 6, top + height - 1), "none", INK, _font(13), anchor="lb")
+    draw.text((bar + BAR + 6, top + tall - 1), "none", INK, _font(13), anchor="lb")
     grey = "" if inside.all() else "Grey: not seen by the model. "
-    foot = f"Line: strongest fifth of the area seen. {grey}Not a medical device."
-    draw.text((left, top + height + MARGIN), foot, FAINT, _font(12), anchor="lm")
+    line = "Line: strongest fifth of the area seen. " if np.ptp(class_map) > 0 else ""
+    foot = f"{line}{grey}Not a medical device."
+    draw.text((left, top + tall + MARGIN), foot, FAINT, _font(12), anchor="lm")
     return np.asarray(canvas)
 
 
 def _title(assessment: Assessment, code: str, against: str | None) -> str:
-    named = (f"{BY_CODE[k].name}, {assessment.probabilities[k]:.0%}" for k in (code, against) if k)
+    codes = [named for named in (code, against) if named is not None]
+    named = (f"{BY_CODE[k].name}, {percent(assessment.probabilities[k])}" for k in codes)
     return " rather than ".join(named)
+
+
+def percent(probability: float) -> str:
+    """Never a rounded 0% or 100%, which would claim certainty.
+
+    >>> percent(0.456), percent(0.9999), percent(0.001)
+    ('46%', '>99%', '<1%')
+    """
+    return ">99%" if probability > 0.99 else "<1%" if probability < 0.01 else f"{probability:.0%}"
 
 
 def save_overlay(

@@ -95,6 +95,15 @@ def rank_correlation(one: Float[np.ndarray, "h w"], other: Float[np.ndarray, "h 
     return float((first * second).sum() / spread) if spread > 0 else 0.0
 
 
+def likeness(before: Float[np.ndarray, "h w"], after: Float[np.ndarray, "h w"]) -> float:
+    """Rank correlation of a trained model's map with another; NaN where it marks no place.
+
+    A map that is the same everywhere, as one of a single cell is, correlates with nothing: counted
+    as 0, it would pass a check that it can't fail.
+    """
+    return rank_correlation(before, after) if np.ptp(before) > 0 else float("nan")
+
+
 def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Ranks from 0; equal values share the mean of theirs."""
     _, member, counts = np.unique(values, return_inverse=True, return_counts=True)

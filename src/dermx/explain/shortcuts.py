@@ -2,7 +2,7 @@
 
 If accuracy stays when the lesion is painted out, the answer came from elsewhere; if it falls when a
 ruler or hair is drawn in, that is leant on. A figure for a painted picture is to be compared with
-what guessing gives (one in seven for balanced accuracy), not with zero.
+what guessing gives (one in the number of classes for balanced accuracy), not with zero.
 
 Limits: changed pictures are unlike those that the model was trained on, so a fall may be surprise
 rather than reliance; what stays is the stronger evidence. How acne is told apart is asked with its
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from dermx.diagnoses import DERMOSCOPIC
 from dermx.errors import InputError
 from dermx.evaluate.intervals import Estimate, draw_groups, mean_interval, percentile_interval
 from dermx.evaluate.metrics import confusion_matrix, labelled, named
@@ -37,6 +38,7 @@ class Shortcut(NamedTuple):
     change: str
     cases: int
     lesions: int
+    classes: int  # dermoscopic ones that the cases have; guessing finds one in so many of each
     figures: dict[str, Estimate]  # by the names in `FIGURES`
     drops: dict[str, Estimate]  # as taken less changed, the same resamples of lesions for both
     other_answers: Estimate  # share of cases answered otherwise than as taken
@@ -116,6 +118,7 @@ def compare(
         change=change,
         cases=len(after.labels),
         lesions=len(set(after.groups)),
+        classes=len({after.codes[i] for i in after.labels} & set(DERMOSCOPIC)),
         figures={name: (value, *percentile_interval(of)) for name, (value, of) in once.items()},
         drops={
             name: (drawn[name][0] - value, *percentile_interval(drawn[name][1] - of))

@@ -117,8 +117,9 @@ def _forward(
     name = last_map(network, pixels) if layer is None else layer
     modules = dict(network.named_modules())
     if name not in modules or not name:
-        near = [known for known in modules if known.startswith(name.partition(".")[0])][:5]
-        raise InputError(f"no layer {name!r}; layers are {', '.join(near or list(modules)[1:6])} …")
+        named = [known for known in modules if known]
+        near = [known for known in named if known.startswith(name.partition(".")[0])]
+        raise InputError(f"no layer {name!r}; layers are {', '.join((near or named)[:5])} …")
     caught: list[Tensor] = []
     channels = _channel_axis(network, modules[name])
 
@@ -147,11 +148,11 @@ def _channel_axis(network: nn.Module, module: nn.Module) -> int:
 
 def _note(found: list[str], name: str, channels: int):  # type: ignore[no-untyped-def]
     def note(_: nn.Module, __: object, output: object) -> None:
-        if (
-            isinstance(output, Tensor)
-            and output.ndim == 4
-            and output.shape[1:].numel() > output.shape[channels]
-        ):
+        if not isinstance(output, Tensor):
+            return
+        if output.ndim == 3:  # tokens: what was made inside are attention's heads, not maps
+            found[:] = [inner for inner in found if not inner.startswith(f"{name}.")]
+        elif output.ndim == 4 and output.shape[1:].numel() > output.shape[channels]:
             found.append(name)
 
     return note

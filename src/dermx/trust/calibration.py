@@ -116,8 +116,8 @@ def fit_calibration(
     if method == "none":
         return uncalibrated(classes)
     if method == "classwise":
-        return _fit_classwise(logits, labels, ridge)
-    if method == "temperature":
+        scale, bias = _fit_classwise(logits, labels, ridge)
+    elif method == "temperature":
         slopes = logits[:, :, None]  # (n, classes, parameters)
         scale, bias = _newton(slopes, labels, np.ones(1), 0.0) * one, none
     else:
@@ -126,13 +126,13 @@ def fit_calibration(
         slopes = np.concatenate([parts, each], axis=2)
         start = np.concatenate([np.ones(parts.shape[2]), none])
         fitted = _newton(slopes, labels, start, ridge)
-        scale, bias = fitted[:-classes] * one, fitted[-classes:]
+        scale, bias = fitted[:-classes] * one, fitted[-classes:] - fitted[-classes:].mean()
     if (scale <= 0).any():
         raise InputError(
             f"the fit turns logits upside down (scale {scale.min():.3g}): on these {n} cases the "
             "model is right where it is unsure; check that labels and logits belong together"
         )
-    return Calibration(method=method, scale=scale, bias=bias - bias.mean())
+    return Calibration(method=method, scale=scale, bias=bias)
 
 
 def consistent_temperature(
@@ -429,7 +429,9 @@ def _newton(
     return at
 
 
-def _fit_classwise(logits: np.ndarray, labels: np.ndarray, ridge: float) -> Calibration:
+def _fit_classwise(
+    logits: np.ndarray, labels: np.ndarray, ridge: float
+) -> tuple[Float[np.ndarray, " classes"], Float[np.ndarray, " classes"]]:
     """Platt's two parameters per class against the rest; the rows are then scaled to sum 1."""
     odds = log_odds(softmax(logits))
     fitted = []
@@ -439,7 +441,7 @@ def _fit_classwise(logits: np.ndarray, labels: np.ndarray, ridge: float) -> Cali
         slopes = np.stack([np.zeros_like(one), one], axis=1)
         fitted.append(_newton(slopes, (labels == k).astype(int), np.array([1.0, 0.0]), ridge))
     scale, bias = np.array(fitted).T
-    return Calibration(method="classwise", scale=scale, bias=bias)
+    return scale, bias
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

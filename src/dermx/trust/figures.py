@@ -68,7 +68,7 @@ def risk_figure(
     wrong: Bool[np.ndarray, " n"],
     areas: Mapping[str, float],
     *,
-    operating_point: tuple[float, float],
+    answered: Bool[np.ndarray, " n"],
 ) -> Figure:
     """Draw the share of wrong answers against the share answered, a line per doubt.
 
@@ -76,7 +76,7 @@ def risk_figure(
         doubts: By name; higher is turned away first.
         wrong: Whether each answer is.
         areas: AUGRC of each.
-        operating_point: Share answered by the rule, and of these wrong.
+        answered: Which cases the rule answers; no point is drawn where it answers none.
     """
     figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
@@ -87,7 +87,9 @@ def risk_figure(
         label = f"{name} (AUGRC {areas[name]:.4f})"
         bold = 2.4 if name == "rule" else 1.5
         axes.plot(coverage[shown], risk[shown], color=colour, linewidth=bold, label=label)
-    axes.plot(*operating_point, "o", color=_INK, markersize=7, label="the rule as set", zorder=5)
+    if answered.any():
+        at = answered.mean(), wrong[answered].mean()
+        axes.plot(*at, "o", color=_INK, markersize=7, label="the rule as set", zorder=5)
     axes.axhline(wrong.mean(), color=_LINE, linewidth=1)
     axes.set(xlim=(0, 1), ylim=(0, None))
     axes.set_xlabel("share of cases answered", color=_QUIET)

@@ -103,7 +103,9 @@ def _comparison(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = [(f"auroc_{kind}", NAMES[kind], "o", colour) for kind, colour in COLOURS.items()]
     columns.append((HARD, "other skin diseases against acne alone", "D", _ORANGE))
     for column, name, marker, colour in columns:
-        drawn = [(i, float(row[column])) for i, row in enumerate(rows) if row.get(column)]
+        drawn = [
+            (i, float(row[column])) for i, row in enumerate(rows) if row.get(column) is not None
+        ]
         if not drawn:
             continue
         places, values = zip(*drawn, strict=True)

@@ -183,6 +183,7 @@ def judge(
     if trust.gate is not None:
         admission = trust.gate.admit(features, logits)
     malignant = probs[:, [code in MALIGNANT for code in trust.codes]].sum(axis=1)
+    malignant = np.minimum(malignant, 1.0)  # as the threshold's scores: rounding may pass 1
     abstain = trust.rule.abstain(
         confidence,
         is_ood=admission.rejected | admission.unsure,

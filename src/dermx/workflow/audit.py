@@ -27,7 +27,7 @@ from dermx.explain.painting import (
     colour_statistics,
     unmarked,
 )
-from dermx.explain.sanity import STAGES, forgotten, rank_correlation
+from dermx.explain.sanity import STAGES, forgotten, likeness
 from dermx.explain.shortcuts import AS_TAKEN, Called, Shortcut, answers, called, compare
 from dermx.model.bundle import Bundle, load_bundle
 from dermx.model.runtime import Session
@@ -233,7 +233,7 @@ class Work:
             odds_maps(one[None], self.bundle.bias)[k] for one, k in zip(cells, targets, strict=True)
         ]
         of_others = [
-            rank_correlation(one, other) if len(before) > 1 else float("nan")
+            likeness(one, other) if len(before) > 1 else float("nan")
             for one, other in zip(before, np.roll(before, 1, 0), strict=True)
         ]
         stages = []
@@ -244,7 +244,7 @@ class Work:
                     mixed, _ = Session(blank).run_evidence(pixels)
                     drawn.append(
                         [
-                            rank_correlation(old, odds_maps(one[None], blank.bias)[k])
+                            likeness(old, odds_maps(one[None], blank.bias)[k])
                             for old, one, k in zip(before, mixed, targets, strict=True)
                         ]
                     )
@@ -363,11 +363,12 @@ class Work:
             cases[kind] = [_unlabelled(path, str(path)) for path in paths]
         rows = []
         for kind, of_kind in cases.items():
-            ready = list(self.read(of_kind, f"answering {kind}"))
-            if ready:
-                pixels = np.stack([item.pixels for _, item in ready])
-                hits = self.probabilities(pixels).argmax(axis=1) == self.acne
-                rows.append(called(kind, hits, [case.group for case, _ in ready]))
+            hits, patients = [], []
+            for case, item in self.read(of_kind, f"answering {kind}"):  # any number: none is kept
+                hits.append(self.probabilities(item.pixels[None])[0].argmax() == self.acne)
+                patients.append(case.group)
+            if hits:
+                rows.append(called(kind, np.array(hits), patients))
         return rows
 
     @property
@@ -431,7 +432,8 @@ def outside_kinds(folders: Sequence[Path]) -> dict[str, list[Path]]:
             raise DataError(f"--outside {folder} is not a folder")
         for path in pictures_in(folder):
             inner = path.relative_to(folder).parts[:-1]
-            kind = "/".join((folder.name, *inner[:1])).replace("_", " ")
+            name = folder.name or folder.resolve().name  # "." has none of its own
+            kind = "/".join((name, *inner[:1])).replace("_", " ")
             kinds.setdefault(kind, []).append(path)
     if folders and not kinds:
         raise DataError(f"no picture in {', '.join(map(str, folders))}")

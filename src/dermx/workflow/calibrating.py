@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dermx.errors import DataError, InputError
+from dermx.evaluate.metrics import labelled
 from dermx.model.bundle import load_bundle
 from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
@@ -11,7 +12,7 @@ from dermx.runs import read_parts
 from dermx.trust.calibration import Calibration, fit_calibration, reliability
 from dermx.trust.fitting import fit_consistent, left_out_losses
 from dermx.trust.measure import calibration_figures, dermoscopic
-from dermx.workflow.evaluation import Part, Say, predicted, write_json
+from dermx.workflow.evaluation import Part, Say, cases_of, predicted, write_json
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
@@ -49,6 +50,7 @@ def calibrate_run(
 
     Raises:
         InputError: Not even a temperature can be fitted; what else can't be is told and left out.
+        DataError: A part has no case, or `fit` holds cases of the test part.
     """
     from dermx.evaluate.figures import png
     from dermx.trust.figures import reliability_figure
@@ -74,7 +76,7 @@ def calibrate_run(
         figures = calibration_figures(probs, scored, n_boot=n_boot)
         table[method] = {"accuracy": float(right), **figures}
         diagrams[method] = reliability(probs, scored.labels)
-        say(f"{method:<20}" + "  ".join(f"{k} {told(v)}" for k, v in figures.items()))
+        say(f"{method:<25}" + "  ".join(f"{k} {told(v)}" for k, v in figures.items()))
         if method == "temperature":
             content = {
                 "temperature": calibration.temperature,
@@ -105,9 +107,7 @@ def views_of(
     run: Path, part: Part, *, views: int = VIEWS, track: "Track | None" = None, say: Say = print
 ) -> Predictions:
     """Predict a part of a run with all views, or read what was predicted with the same network."""
-    cases = read_parts(run)[part]
-    if not cases:
-        raise DataError(f"{run} has no {part} part")
+    cases = cases_of(run, part)
     path = run / "evaluation" / part / ("predictions.npz" if views == 1 else "views.npz")
     return predicted(load_bundle(run / "bundle"), cases, path, track, say, views)
 
@@ -115,11 +115,24 @@ def views_of(
 def fitting_cases(
     run: Path, fit: Path | None, views: int, track: "Track | None", say: Say
 ) -> Predictions:
-    """Labelled cases to fit on: the validation part, or those of a file."""
-    said = views_of(run, "val", views=views, track=track, say=say) if fit is None else None
-    said = Predictions.load(fit) if said is None and fit is not None else said
-    assert said is not None
-    return said.select(said.labels >= 0)
+    """Labelled cases to fit on: the validation part, or those of a file.
+
+    Raises:
+        InputError: No case has a label.
+        DataError: The file holds cases of the run's test part, or of their lesions.
+    """
+    if fit is None:
+        return labelled(views_of(run, "val", views=views, track=track, say=say))
+    said = Predictions.load(fit)
+    tested = read_parts(run)["test"]
+    images, groups = {case.image for case in tested}, {case.group for case in tested}
+    both = zip(said.images, said.groups, strict=True)
+    if leaked := [image for image, group in both if image in images or group in groups]:
+        raise DataError(
+            f"{len(leaked)} of the {len(said.images)} cases in {fit} are of the test part of "
+            f"{run}, e.g. {leaked[0]}; fitted on them, it would be no test"
+        )
+    return labelled(said)
 
 
 def told(figure: dict[str, Any]) -> str:

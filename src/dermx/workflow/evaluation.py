@@ -72,8 +72,8 @@ def evaluate_run(
 
     Raises:
         InputError: Options that don't go together.
-        DataError: The folder is not a run's, or a picture is missing or can't be read: figures of
-            the others would not be those of the part.
+        DataError: The folder is not a run's, a part has no case, or a picture is missing or can't
+            be read: figures of the others would not be those of the part.
     """
     from dermx.report import write_isic_csv, write_report
 
@@ -90,8 +90,7 @@ def evaluate_run(
         cases = read_isic(isic_truth, images)
         name, told = f"isic_{isic_truth.stem}", isic_truth.stem  # a file may be called test.csv
     else:
-        parts = read_parts(run)
-        cases = [case for part in parts if on in (part, "all") for case in parts[part]]
+        cases = cases_of(run, on)
         name, told = on, TITLES.get(on, on)
     folder, title = run / "evaluation" / name, f"{run.name} on {told}"
     if views == 1:
@@ -120,6 +119,19 @@ def evaluate_run(
         write_json(folder / f"decision_{decide}.json", point.to_dict())
         say(f"{name}: {point.to_text()}")
     return report
+
+
+def cases_of(run: Path, part: Part) -> list[Case]:
+    """Cases of a part of the run's own pictures; "all" are those of every part.
+
+    Raises:
+        DataError: There is none, or the folder is not a run's.
+    """
+    parts = read_parts(run)
+    cases = [case for name in parts if part in (name, "all") for case in parts[name]]
+    if not cases:
+        raise DataError(f"{run} has no {part} part")
+    return cases
 
 
 def predictions_of(

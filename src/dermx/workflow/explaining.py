@@ -15,7 +15,7 @@ from dermx.data.files import list_pictures, unique_names
 from dermx.diagnoses import BY_CODE
 from dermx.errors import BundleError, DataError, InputError, PictureError, needs
 from dermx.explain.gradcam import class_maps, contrast_map, layer_maps
-from dermx.explain.overlay import LONGEST, Tile, contact_sheet, panel, save_png
+from dermx.explain.overlay import LONGEST, Tile, contact_sheet, panel, percent, save_png
 from dermx.model.bundle import INDEX, load_bundle
 from dermx.predict import Prepared, read_prepared
 from dermx.preprocess.reading import read_picture
@@ -55,13 +55,13 @@ def explain_pictures(
         method: "gradcam", "hirescam" or "layercam".
         layer: Of the network, by its PyTorch name; the last feature map when None. Needs a run
             and `dermx[train]`.
-        say: Shows pictures that could not be read.
+        say: Shows pictures that are left out, and why.
 
     Returns:
         The files written.
 
     Raises:
-        InputError: An unknown class or layer, or `out` holds the pictures.
+        InputError: An unknown class or layer, or `out` is where the pictures are.
         DataError: A folder holds no picture, or the run has no weights.
         BundleError: The model's folder is not one.
     """
@@ -73,8 +73,14 @@ def explain_pictures(
     if code is not None and code == against:
         raise InputError(f"--class and --against both name {code}; name two classes")
     pictures = list_pictures(paths)
-    if out.resolve() in {path.resolve().parent for path in pictures}:
+    place = out.resolve()
+    if place in {path.resolve().parent for path in pictures}:
         raise InputError(f"--out {out} holds the pictures; name another folder")
+    if around := [path for path in paths if path.is_dir() and place.is_relative_to(path.resolve())]:
+        raise InputError(
+            f"--out {out} is inside {around[0]}, where the next run would take the maps for "
+            "pictures; name a folder outside it"
+        )
     network = _network(model) if layer is not None else None
     written = []
     for path, name in zip(pictures, unique_names(pictures), strict=True):
@@ -197,7 +203,7 @@ def _tile(opened: Model, case: Case) -> Tile:
     answer = opened.assess(case.path)
     pixels: UInt8[np.ndarray, "h w 3"] = read_picture(case.path, min_side=300).pixels
     cells = answer.maps[opened.bundle.codes.index(answer.prediction)]
-    caption = f"{answer.prediction} {answer.confidence:.0%}, {case.image}"
+    caption = f"{answer.prediction} {percent(answer.confidence)}, {case.image}"
     return Tile(pixels, cells, answer.view, caption)
 
 

@@ -16,7 +16,7 @@ from dermx.evaluate.metrics import labelled, score
 from dermx.model.metadata import MetadataHead, Patient, fit_metadata
 from dermx.records import Case, Predictions
 from dermx.runs import read_parts
-from dermx.workflow.evaluation import predictions_of, write_json
+from dermx.workflow.evaluation import cases_of, predictions_of, write_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -62,12 +62,13 @@ def metadata_run(
         `evaluation/<on>/metadata.json`: scores with intervals, and the paired difference.
 
     Raises:
-        DataError: The predictions to fit on are of the test part, of unknown cases, or too few.
+        DataError: The predictions to fit on are of the test part, of unknown cases, or too few; or
+            a part has no case.
     """
-    parts = read_parts(run)
+    parts, to_score = read_parts(run), cases_of(run, on)
     cases = {case.image: case for inside in parts.values() for case in inside}
     fitting = labelled(
-        predictions_of(run, parts["val"], run / "evaluation" / "val", track, say)
+        predictions_of(run, cases_of(run, "val"), run / "evaluation" / "val", track, say)
         if fit is None
         else Predictions.load(fit)
     )
@@ -87,8 +88,7 @@ def metadata_run(
     head = _fit(fitting, cases, balance, penalty)
     head.save(run / HEAD)
     say(f"{run / HEAD}: fitted on {len(fitting.images)} pictures, penalty {penalty:g}")
-    scored = predictions_of(run, parts[on], run / "evaluation" / on, track, say)
-    scored = labelled(scored)
+    scored = labelled(predictions_of(run, to_score, run / "evaluation" / on, track, say))
     if list(scored.images) == list(fitting.images):
         both, alone = held_out, _held_out(fitting, cases, balance, penalty, picture=False)
     elif set(scored.images) & set(fitting.images):

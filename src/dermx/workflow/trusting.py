@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from dermx.config import load_config
-from dermx.errors import BundleError
+from dermx.errors import BundleError, InputError
 from dermx.evaluate.screening import dangerous_cases
 from dermx.model.bundle import Bundle, TrustParts, load_bundle, same_model, write_trust
 from dermx.model.card import model_card
 from dermx.model.runtime import Session
-from dermx.predict import predict_cases
 from dermx.preprocess.shift import SEVERITIES
 from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
-from dermx.runs import read_facts, read_figures, read_findings, read_parts, require_run
+from dermx.runs import read_facts, read_figures, read_findings, require_run
 from dermx.trust.calibration import answer_reliability
 from dermx.trust.fitting import Wanted, doubts, fit_trust
 from dermx.trust.gatefit import by_picture
@@ -35,7 +34,7 @@ from dermx.trust.measure import (
 from dermx.trust.shifting import shift_csv, shift_rows
 from dermx.trust.verdict import Trust, judge
 from dermx.workflow.calibrating import fitting_cases, told, views_of
-from dermx.workflow.evaluation import Part, Say, counted, write_json
+from dermx.workflow.evaluation import Part, Say, cases_of, counted, predict_all, write_json
 from dermx.workflow.ood import fitted_gate, load_gate
 from dermx.workflow.strangers import Views, stranger_views
 
@@ -77,6 +76,7 @@ def trust_run(
     Raises:
         BundleError: `bundle` is another model, or the run's gate is for another model or number of
             views.
+        DataError: There is no validation part, or `fit` holds cases of the test part.
     """
     require_run(run)
     model = load_bundle(run / "bundle")
@@ -180,12 +180,11 @@ def trust_figures(
     if on == "test" and model.trust is not None:
         for target in copies:
             write_trust(target, model.trust._replace(reliability=table))
-    answered = 1 - judged.abstain.mean()
     risk = risk_figure(
         {name: doubt for name, doubt in found.items() if name != "gate score"},
         wrong,
         {name: row["augrc"] for name, row in ranked.items()},
-        operating_point=(float(answered), float(wrong[~judged.abstain].mean())),
+        answered=~judged.abstain,
     )
     curve = decision_figure(judged.malignant, dangerous_cases(known), trust.screening.threshold)
     for name, figure in (("risk_coverage.png", risk), ("decision.png", curve)):
@@ -217,15 +216,22 @@ def shift_figures(
         severities: Of 1 to 5.
         track: Shows progress.
         say: Shows where the table is.
+
+    Raises:
+        InputError: The sample is so small that it has no picture.
+        DataError: A picture can't be read, or the part has no case.
+        BundleError: The run's bundle has no trust parts.
     """
     model, trust = _trusted(run)
-    cases = evenly(read_parts(run)[on], sample)
+    cases = evenly(cases_of(run, on), sample)
+    if not cases:
+        raise InputError(f"{sample} pictures are too few to take some of any class; ask for more")
     session = Session(model)
     total = len(cases) * (1 + len(changes) * len(severities))
     progress = counted(track, "predicting changed pictures", total)
 
     def predict(change: Any) -> Predictions:
-        return predict_cases(session, cases, progress=progress, change=change, views=trust.views)[0]
+        return predict_all(session, cases, progress=progress, change=change, views=trust.views)
 
     rows = list(shift_rows(trust, model.weight, model.bias, predict, changes, severities))
     path = run / "evaluation" / on / "trust_shift.csv"
