@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from tests.app.conftest import encoded
 from tests.app.test_server import served, wait_for
+from tests.app.test_style import contrast
 
 from dermx.app import texts
 from dermx.data.phantom import draw_phantom
@@ -168,11 +169,53 @@ def test_the_disclaimer_is_in_sight_wherever_one_has_scrolled(
     assert wide <= width
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_words_on_the_first_button_can_be_read(
+    page: Any, spot: dict[str, Any], theme: str
+) -> None:
+    page.emulate_media(color_scheme=theme)
+    upload(page, spot)
+    button = page.get_by_role("button", name="Report")
+    button.wait_for()
+    colours = "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+    ground = button.evaluate(colours)[1]
+    words = button.get_by_text("Report").evaluate(colours)[0]
+    assert contrast(hexed(words), hexed(ground)) >= 4.5
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(
+    page: Any, spot: dict[str, Any], tmp_path: Path
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    wide = "document.querySelector('[data-testid=stMain]').scrollWidth"
+    long = {**spot, "name": f"a_name_{'without_a_space_' * 4}.jpg"}
+    upload(page, long, spot)
+    page.get_by_role("heading", name=texts.MAP_TITLE).wait_for()
+    assert page.evaluate(wide) <= 390
+    table = "document.querySelector('.dx-overview')"
+    assert page.evaluate(f"{table}.scrollWidth <= {table}.clientWidth")
+    with page.expect_download() as waited:
+        page.get_by_role("button", name="Report").click()
+    report = tmp_path / "report.html"
+    waited.value.save_as(report)
+    page.get_by_role("link", name=texts.ABOUT_TITLE).last.click()
+    page.get_by_role("heading", name=re.compile("Model card")).wait_for()
+    page.locator("table").first.wait_for()
+    assert page.evaluate(wide) <= 390
+    page.goto(report.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_the_other_pages_open_under_the_same_path(page: Any, address: str) -> None:
     page.get_by_role("link", name=texts.ABOUT_TITLE).first.click()
     page.get_by_role("heading", name=re.compile("Model card")).wait_for()
     assert page.url == f"{address}about"
     page.locator(".dx-diagram .dx-dot").first.wait_for()  # Streamlit leaves it in the page
+
+
+def hexed(colour: str) -> str:
+    """`rgb(1, 2, 3)` as `#010203`."""
+    return "#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", colour)[:3])
 
 
 def huge() -> bytes:

@@ -1,5 +1,6 @@
 """Pieces of HTML: nothing from outside is taken for HTML, and an abstention looks like one."""
 
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 
@@ -64,6 +65,14 @@ def test_every_class_is_listed_likeliest_first_with_how_dangerous_it_is(assessed
     assert places == sorted(places)
     assert said.count("benign") == 6  # five classes, and "benign keratosis" in its name
     assert said.count("pre-malignant") == 1
+
+
+def test_the_legend_has_the_map_s_colours_on_the_same_ground_in_light_and_dark() -> None:
+    piece = fragments.legend(0.25)
+    stops = re.findall(r"rgb\(\d+ \d+ \d+ / ([\d.]+)\)", piece)
+    assert stops == ["0.25"] * 9
+    assert "opacity" not in piece  # it would let the page through, and that may be dark
+    assert re.search(r"\.dx-legend i {[^}]*background-color: #\w{6};", fragments.style())
 
 
 def test_the_prediction_set_is_marked_only_where_the_model_has_one(assessed: Make) -> None:

@@ -10,7 +10,7 @@ from tests.app.conftest import PAGE, TRUST, encoded, red
 from dermx.app import lesion, settings, texts
 from dermx.app.settings import PageConfig
 from dermx.assess import Model
-from dermx.data.phantom import EXAMPLES
+from dermx.data.phantom import EXAMPLES, draw_phantom
 from dermx.preprocess.reading import Source
 from dermx.records import Assessment
 
@@ -89,10 +89,9 @@ def test_a_file_that_is_no_picture_is_one_line_and_the_page_goes_on(
     assert "dx-verdict" in shown
 
 
-def test_controls_of_the_map_need_no_new_answer(
-    page: Any, asked: list[bytes], phantom_jpeg: bytes
-) -> None:
-    before = html(upload(page, ("spot.jpg", phantom_jpeg)))
+def test_controls_of_the_map_need_no_new_answer(page: Any, asked: list[bytes]) -> None:
+    hairy = encoded(draw_phantom(24, diagnosis="mel", hair=12).picture)
+    before = html(upload(page, ("spot.jpg", hairy)))
     assert len(asked) == 1
     page.slider(key="opacity").set_value(0).run()
     clear = html(page)
@@ -104,6 +103,14 @@ def test_controls_of_the_map_need_no_new_answer(
     page.toggle(key="hair").set_value(True).run()
     assert "Hair removed" in html(page)
     assert len(asked) == 1
+
+
+def test_where_there_is_no_hair_no_second_picture_is_called_without_it(page: Any) -> None:
+    upload(page, ("red.png", encoded(red(), "PNG")))
+    page.toggle(key="hair").set_value(True).run()
+    shown = html(page)
+    assert texts.HAIR_NONE in shown
+    assert "Hair removed" not in shown
 
 
 def test_a_picture_that_is_taken_away_is_forgotten(page: Any, phantom_jpeg: bytes) -> None:

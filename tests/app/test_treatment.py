@@ -1,5 +1,6 @@
 """The page on treatments: a visitor's own table, its mistakes in one line, the same figures."""
 
+import re
 import sys
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_the_figures_are_those_of_the_command_line(page: Any) -> None:
     assert page.session_state["study"][1].to_dict() == study.to_dict()
 
 
+def test_a_treatment_that_comes_back_is_drawn_as_two_lines(page: Any) -> None:
+    give(page, re.sub(rb"Ann,2([34]),Cream", rb"Ann,2\1,Baseline", table()))
+    chart = treatment._chart(page.session_state["study"][1], "Ann").to_dict()
+    line = chart["layer"][0]
+    assert (line["mark"]["type"], line["encoding"]["detail"]["field"]) == ("line", "phase")
+    runs = {row["phase"]: row["treatment"] for row in chart["data"]["values"]}
+    assert list(runs.values()) == ["Baseline", "Cream", "Baseline"]
+
+
 def test_columns_with_other_names_are_chosen(page: Any) -> None:
     give(page, table("who,when,what,score"))
     names = [page.selectbox(key=f"column:{what}").value for what in treatment.COLUMNS]
@@ -86,7 +96,7 @@ def test_higher_can_be_better(page: Any) -> None:
         (b"patient;day;treatment;severity\nA;1;B;2", texts.NO_TABLE),
         (b"patient,day,treatment,severity\n", texts.NO_TABLE),
         (table().replace(b"Baseline,21", b"Baseline,much", 1), "is no number"),
-        (table() + b"\nAnn,1,Baseline,3", "come more than once"),
+        (table() + b"\nAnn,1,Baseline,3", "1 day comes more than once"),
     ],
 )
 def test_a_mistake_in_a_table_is_one_line(page: Any, data: bytes, sentence: str) -> None:

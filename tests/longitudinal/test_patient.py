@@ -56,9 +56,9 @@ def test_how_many_more_days_would_tell_is_worked_by_hand() -> None:
     assert own.verdict == "no clear change yet"
     assert own.more_days == needed - 9
     assert own.sentence == (
-        "Ann, Cream: no clear change yet. Compared with Baseline, the change is somewhere between "
-        "5.3 lower and 0.3 higher points. If it goes on like this, about 6 more days of Cream "
-        "would tell."
+        "Ann, Cream: no clear change yet. Compared with Baseline, severity is somewhere between "
+        "5.3 points lower and 0.3 points higher. If it goes on like this, about 6 more days of "
+        "Cream would tell."
     )
 
 
@@ -80,7 +80,7 @@ def test_no_end_of_an_interval_lies_off_the_scale() -> None:
     (own,) = own_changes(one_patient(1, lowest=0, highest=12), noise)
     assert own.verdict == "no clear change yet"
     assert (own.low, own.high) == (-10, 2)
-    assert "between 10.0 lower and 2.0 higher points" in own.sentence
+    assert "between 10.0 points lower and 2.0 points higher" in own.sentence
 
 
 def longer(visits: Visits, i: int, k: int, more: int) -> Visits:

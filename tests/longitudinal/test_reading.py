@@ -83,6 +83,16 @@ def test_empty_lines_are_no_rows_but_count() -> None:
         read(gaps.replace("A,3,Baseline,9", "A,3,Baseline,x"))
 
 
+@pytest.mark.parametrize("which", [r",9\n", r"7,Cream,9\n", r"\n"], ids=["rows", "one", "all"])
+def test_an_empty_cell_at_the_end_of_a_row_is_nothing(which: str) -> None:
+    """Spreadsheets write such commas; pandas alone takes the first cell for a name of the row."""
+    text = re.sub(which, lambda found: found[0].replace("\n", ",\n"), GOOD)
+    assert text != GOOD
+    visits, straight = read(text), read(GOOD)
+    assert visits.patients == straight.patients
+    assert np.array_equal(visits.severity, straight.severity)
+
+
 def test_p10_comes_after_p2() -> None:
     text = HEAD + "".join(rows(p, k, d) for p in ("P10", "P2") for k, d in
                           (("Baseline", 1), ("Gel", 6)))  # fmt: skip
@@ -103,9 +113,20 @@ def test_an_empty_severity_and_a_skipped_day_are_missing_days() -> None:
         (HEAD, "no row"),
         ("", "can't be read as CSV"),
         ("patient;day;treatment;severity\nA;1;Baseline;2\n", "semicolons; save it with commas"),
-        (HEAD + "A,1,Baseline,high\n", r"row 2: severity 'high' is no number"),
+        (GOOD.replace(",", "\t"), "the table is separated by tabs; save it with commas"),
+        (GOOD.replace(",9\n", ",9,5\n"), "row 2: 5 cells under 4 headings; .* decimals a point"),
+        (GOOD.replace("A,4,Baseline,9", "A,4,Baseline,9,x"), "row 5: 5 cells under 4 headings"),
+        ("# a diary\n" + GOOD, "row 2: 4 cells under 1 heading;"),
+        (
+            HEAD + 'A,1,Baseline,"9,5"\n',
+            "row 2: severity '9,5' is no number; write decimals with a",
+        ),
+        (HEAD + "A,1,Baseline,high\n", r"row 2: severity 'high' is no number$"),
         (HEAD + "A,1,Baseline,1_0\n", r"row 2: severity '1_0' is no number"),
-        (HEAD + "A,1,Baseline,-1\n", r"row 2: severity -1 is outside 0 to inf points"),
+        (
+            HEAD + "A,1,Baseline,-1\n",
+            r"row 2: severity -1 is outside the scale, 0 points or more; if",
+        ),
         (HEAD + "A,1,Baseline,inf\n", r"row 2: severity inf is outside"),
         (HEAD + "A,first,Baseline,1\n", "row 2: day 'first' is neither a whole number"),
         (HEAD + "A,1.5,Baseline,1\n", "row 2: day '1.5' is neither a whole number"),
@@ -115,7 +136,12 @@ def test_an_empty_severity_and_a_skipped_day_are_missing_days() -> None:
         (GOOD.replace("A,3,", "A,50000,"), "row 4: day 50000 is more than 36,525 days from"),
         (HEAD + "A,2026-02-30,Baseline,1\n", "row 2: day '2026-02-30' is no date"),
         (HEAD + ",1,Baseline,1\n", "row 2: patient is empty"),
-        (GOOD + "A,3,Baseline,4\n", "1 days come more than once, first day 3 of patient A"),
+        (
+            GOOD + "A,3,Baseline,4\n",
+            "^1 day comes more than once, first day 3 of patient A in rows 4 and 17",
+        ),
+        (GOOD + rows("A", "Cream", 9), "^2 days come more than once, first day 9 of patient A in"),
+        (GOOD + rows("B", "Cream", 6, 1), "patient B has 1 day of Cream with a severity, fewer"),
         (GOOD + rows("B", "cream", 6), "'Cream' and 'cream' differ by case only"),
         (GOOD.replace("Baseline", "Before"), "no day of 'Baseline'; the treatments are Before, Cr"),
         (HEAD + rows("A", "Baseline", 1), "there is no treatment to compare with it"),
@@ -189,7 +215,7 @@ def test_notes_tell_of_order_gaps_floor_and_what_is_absent() -> None:
             + rows("D", "Cream", 1) + rows("D", "Baseline", 6))  # fmt: skip
     notes = " ".join(notes_on(read(text)))
     assert "24 days between first and last entries have no severity" in notes
-    assert "1 gaps are longer than 7 days; the longest, 24 days, is of patient B" in notes
+    assert "1 gap is longer than 7 days; the longest, 24 days, is of patient B" in notes
     assert "C without Cream" in notes
     assert "of days are at the lowest score, 0" in notes
     assert "same order" not in notes
@@ -219,3 +245,10 @@ def test_one_patient_is_told_what_one_time_line_can_t_say() -> None:
     assert notes_on(visits)[0].startswith("One patient, one time line")
     skipped = replace(visits, left_out=4)
     assert "4 days just after a change of treatment are left out." in notes_on(skipped)
+
+
+def test_one_day_is_one_day() -> None:
+    visits = read(HEAD + rows("A", "Baseline", 1) + rows("A", "Cream", 7))
+    notes = notes_on(replace(visits, left_out=1))
+    assert "1 day between first and last entries has no severity." in notes
+    assert "1 day just after a change of treatment is left out." in notes

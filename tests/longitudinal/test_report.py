@@ -4,9 +4,11 @@ import csv
 import io
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dermx.errors import InputError
 from dermx.evaluate.figures import png
@@ -122,7 +124,7 @@ def test_two_patients_have_a_page_without_averages(tmp_path: Path) -> None:
     two = replace(visits.select(visits.patient < 2), patients=visits.patients[:2])
     study = study_of(two)
     text = write_study(tmp_path, study, title="Two").read_text(encoding="utf-8")
-    assert "2 of at least 3 patients" in text
+    assert "with 2 patients there is only each patient&#x27;s own change" in text
     assert not (tmp_path / "effects.csv").exists()
     assert (tmp_path / "trajectories.png").exists()
     with pytest.raises(InputError, match="no average effect to draw"):
@@ -147,6 +149,38 @@ def test_every_patient_has_a_panel_with_all_its_days(shipped: TreatmentStudy) ->
 def test_the_forest_s_axis_says_unit_and_which_way_is_better(shipped: TreatmentStudy) -> None:
     label = figures.forest(shipped).axes[0].get_xlabel()
     assert label == "difference of mean severity (GAGS points)     ← better  |  worse →"
+
+
+def test_long_names_of_treatments_overlap_nothing_and_are_cut_off_nowhere() -> None:
+    visits = read_visits()
+    long = "Tablets with a really long name, 20 mg twice a day"
+    four = replace(visits.select(visits.patient < 4), patients=visits.patients[:4],
+                   treatments=("Baseline", "Gel", long))  # fmt: skip
+    study = study_of(four)
+    for draw in (figures.trajectories, figures.distributions, figures.diagnostics, figures.forest):
+        figure = draw(study)
+        FigureCanvasAgg(figure).draw()
+        edge = figure.bbox
+        for legend in figure.legends:
+            box = legend.get_window_extent()
+            assert edge.x0 <= box.x0
+            assert box.x1 <= edge.x1
+            assert all(box.y0 >= axes.title.get_window_extent().y1 for axes in figure.axes)
+        if draw is figures.distributions:
+            words = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+            assert all(left.x1 < right.x0 for left, right in pairwise(words))
+
+
+def test_a_model_that_was_not_fitted_says_why_over_all_columns(shipped: TreatmentStudy) -> None:
+    why = Variant(name="own", config=ModelConfig(), effects=(), reason="they <disagree>")
+    page = as_page(replace(shipped, variants=(why,)), {}, title="t", facts={})
+    assert "<td class=reason colspan=3>not fitted: they &lt;disagree&gt;</td></tr>" in page
+
+
+def test_one_more_day_is_one(shipped: TreatmentStudy) -> None:
+    own = replace(shipped.patients[0], verdict="no clear change yet", more_days=1)
+    page = as_page(replace(shipped, patients=(own,)), {}, title="t", facts={})
+    assert "(1 more day)" in page
 
 
 def test_no_design_is_no_picture() -> None:

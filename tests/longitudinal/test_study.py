@@ -12,7 +12,7 @@ from dermx.longitudinal.effects import ModelConfig
 from dermx.longitudinal.mixed import FitError
 from dermx.longitudinal.reading import read_visits
 from dermx.longitudinal.simulate import StudyConfig, simulate_study
-from dermx.longitudinal.study import TreatmentStudy, p_text, signed, study_of
+from dermx.longitudinal.study import TreatmentStudy, effect_sentence, p_text, signed, study_of
 from dermx.longitudinal.visits import Visits
 
 
@@ -83,6 +83,15 @@ def test_points_hold_a_row_per_day_and_the_lines_through_them(shipped: Treatment
     assert len(levels) == 30  # a level a patient, each shifted by two effects
 
 
+def test_an_interval_that_leaves_0_out_is_not_told_as_if_it_held_0(shipped: TreatmentStudy) -> None:
+    effect = replace(shipped.effects[2], low=-2.0, high=-0.5, p_adjusted=0.13)
+    assert effect_sentence(effect, shipped.visits, shipped.config) == (
+        "Cream against Antibiotics: no clear difference; the 95 % interval, \N{MINUS SIGN}2.0 to "
+        "\N{MINUS SIGN}0.5 GAGS points, leaves 0 out, but not after Holm's correction for several "
+        "comparisons (p = 0.13)."
+    )
+
+
 def test_phases_are_the_runs_of_days(shipped: TreatmentStudy) -> None:
     phases = shipped.phases()
     assert len(phases) == 30
@@ -96,7 +105,10 @@ def test_one_patient_gets_the_own_change_and_no_average() -> None:
     assert study.effects == ()
     assert study.variants == ()
     assert [own.treatment for own in study.patients] == ["Antibiotics", "Cream"]
-    assert "1 of at least 3 patients: no average effects" in study.notes[-1]
+    assert study.notes[-1] == (
+        "Average effects need at least 3 patients; with 1 patient there is only each patient's own "
+        "change."
+    )
     assert study.points()["average"] == [None] * len(study.visits)
     json.dumps(study.to_dict(), allow_nan=False)
 

@@ -96,10 +96,10 @@ def thumbnail(pixels: Pixels, side: int = 112) -> Pixels:
     return np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA))
 
 
-def gradient(steps: int = 9) -> str:
-    """CSS colours of the map, from 0 to 1."""
+def gradient(opacity: float, steps: int = 9) -> str:
+    """CSS colours of the map, from 0 to 1, at the opacity at which they lie over the picture."""
     ramp = colours(np.linspace(0, 1, steps, dtype=np.float32)[None])[0]
-    return ", ".join(f"rgb({r} {g} {b})" for r, g, b in ramp)
+    return ", ".join(f"rgb({r} {g} {b} / {opacity:.2f})" for r, g, b in ramp)
 
 
 def icon() -> Image.Image:

@@ -120,7 +120,7 @@ def legend(opacity: float) -> str:
     """What the map's colours mean, at the opacity at which they are seen."""
     return (
         '<div class="dx dx-legend"><span>none</span>'
-        f'<i style="background:linear-gradient(90deg, {gradient()});opacity:{opacity:.2f}"></i>'
+        f'<i style="background-image:linear-gradient(90deg, {gradient(opacity)})"></i>'
         "<span>most</span></div>"
     )
 

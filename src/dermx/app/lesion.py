@@ -194,6 +194,9 @@ def _map_help(item: Answered) -> str:
 
 def _show_hair(item: Answered, uses: bool) -> None:
     clean, found = drawing.without_hair(item.shown)
+    if not found:
+        st.html(f'<p class="dx dx-quiet">{texts.HAIR_NONE}</p>')
+        return
     note = texts.HAIR_NOTE.format(uses="uses" if uses else "doesn\u2019t use")
     st.html(
         fragments.pair(
@@ -202,7 +205,7 @@ def _show_hair(item: Answered, uses: bool) -> None:
                 fragments.picture(drawing.data_uri(clean), "Hair removed", "After"),
             )
         )
-        + f'<p class="dx dx-quiet">{note if found else texts.HAIR_NONE}</p>'
+        + f'<p class="dx dx-quiet">{note}</p>'
     )
 
 

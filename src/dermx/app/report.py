@@ -59,7 +59,7 @@ def as_html(item: Answered, bundle: Bundle, code: str, opacity: float) -> str:
         fragments.bars(assessment),
         fragments.trust(assessment, unfolded=True),
         notes,
-        f"<div class='dx'><dl>{listed}</dl></div>",
+        f"<div class='dx'><dl class='dx-facts'>{listed}</dl></div>",
         f"<footer>{texts.DISCLAIMER} {texts.ADVICE}</footer>",
     )
     return framed(item.name, body, fragments.style(), name="dx-report")

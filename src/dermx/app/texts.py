@@ -15,8 +15,8 @@ ASSESS_LEAD: Final = (
     "resembles, how sure the model is, and where it looked."
 )
 PRIVACY: Final = (
-    "Pictures are held in memory while this page is open and up to two minutes longer, never "
-    "written to disk and never sent on. What you download carries no location or camera data."
+    "Pictures and tables are held in memory while this page is open and up to two minutes longer, "
+    "never written to disk and never sent on. What you download carries no location or camera data."
 )
 CHOOSE: Final = "Pictures of skin lesions"
 TOO_MANY: Final = "Only the first {limit} pictures were assessed; {left} were left out."

@@ -201,31 +201,33 @@ def _chart(study: "TreatmentStudy", patient: str) -> Any:
     from dermx.longitudinal.figures import colour_of
 
     columns = study.points()
+    columns["phase"] = study.visits.changes.cumsum().tolist()  # a line never bridges a return
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     rows = [row for row in rows if row["patient"] == patient]
     names = list(study.visits.treatments)
     shapes = ["circle", "square", "triangle-up", "diamond", "cross"]
     unit = study.visits.config.unit
+    legend = alt.Legend(orient="top", title=None, labelLimit=320)
     colour = alt.Color(
         "treatment:N",
         scale=alt.Scale(domain=names, range=[colour_of(k) for k in range(len(names))]),
-        legend=alt.Legend(orient="top", title=None),
+        legend=legend,
     )
     data = alt.Data(values=rows)  # type: ignore[no-untyped-call]
     base = alt.Chart(data).encode(
         x=alt.X("day:Q", title="day"), color=colour, tooltip=["day:Q", "severity:Q", "treatment:N"]
     )
-    points = base.mark_point(filled=True, size=45).encode(
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(
         y=alt.Y("severity:Q", title=f"severity ({unit})"),
         shape=alt.Shape(
             "treatment:N",
             scale=alt.Scale(
                 domain=names, range=[shapes[k % len(shapes)] for k in range(len(names))]
             ),
-            legend=alt.Legend(orient="top", title=None),
+            legend=legend,
         ),
     )
-    level = base.mark_line(strokeWidth=3, interpolate="step-after").encode(y="fitted:Q")
+    level = base.mark_line(strokeWidth=3).encode(y="fitted:Q", detail="phase:N")
     return (level + points).properties(height=320)
 
 

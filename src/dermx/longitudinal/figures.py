@@ -5,6 +5,7 @@ matplotlib and is imported only where a figure is drawn.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ COLOURS = ("#6b7280", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 _INK, _QUIET, _FAINT = "#1f2430", "#5c6470", "#c3c8d0"
 _DASHED = (0, (3, 2))
 MOST_PANELS = 24  # patients drawn one by one
+LONG_NAME = 24  # letters of a treatment's name in a line
 
 
 def colour_of(treatment: int) -> str:
@@ -51,7 +53,7 @@ def trajectories(study: TreatmentStudy) -> Figure:
     figure.supxlabel("day", color=_QUIET, fontsize=10)
     figure.supylabel(f"severity ({visits.config.unit})", color=_QUIET, fontsize=10)
     handles: list[Patch | Line2D] = [
-        Patch(facecolor=colour_of(k), alpha=0.35, label=name)
+        Patch(facecolor=colour_of(k), alpha=0.35, label=textwrap.fill(name, LONG_NAME))
         for k, name in enumerate(visits.treatments)
     ]
     handles.append(Line2D([], [], marker="o", ls="", ms=3.5, color=_INK, label="one day"))
@@ -59,10 +61,7 @@ def trajectories(study: TreatmentStudy) -> Figure:
     if study.model is not None:
         average = "average effect"
         handles.append(Line2D([], [], color=_INK, lw=1, ls=_DASHED, label=average))
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=len(handles), frameon=False,
-        labelcolor=_INK, fontsize=9, handlelength=1.3, columnspacing=1.2, handletextpad=0.5,
-    )  # fmt: skip
+    _legend(figure, handles)
     if shown < len(visits.patients):
         text = f"first {shown} of {len(visits.patients)} patients"
         figure.text(0.995, 0.995, text, ha="right", va="top", color=_QUIET, fontsize=9)
@@ -87,7 +86,10 @@ def distributions(study: TreatmentStudy) -> Figure:
         axes.plot([k - 0.14, k + 0.14], [middle, middle], color=colour_of(k), lw=3)
     axes.plot(range(kinds), means.T, color=_INK, lw=0.8, alpha=0.45, marker="o", ms=3.5, mew=0)
     counts = [int((visits.treatment == k).sum()) for k in range(kinds)]
-    names = [f"{name}\n{n} days" for name, n in zip(visits.treatments, counts, strict=True)]
+    names = [
+        f"{textwrap.fill(name, 16)}\n{n} days"
+        for name, n in zip(visits.treatments, counts, strict=True)
+    ]
     axes.set_xticks(range(kinds), names)
     axes.set_xlim(-0.6, kinds - 0.4)
     _style(axes, "", f"severity ({visits.config.unit})")
@@ -126,7 +128,11 @@ def forest(study: TreatmentStudy) -> Figure:
                   color=_INK, fontsize=9, linespacing=1.35)  # fmt: skip
     axes.axvline(0, color=_QUIET, lw=1, zorder=1)
     axes.set_yticks(
-        range(count), [e.name.replace(" against ", "\nagainst ") for e in study.effects]
+        range(count),
+        [
+            f"{textwrap.fill(e.treatment, 30)}\n{textwrap.fill(f'against {e.reference}', 30)}"
+            for e in study.effects
+        ],
     )
     axes.set_ylim(count - 0.5, -0.6)
     ends = [
@@ -165,16 +171,17 @@ def diagnostics(study: TreatmentStudy) -> Figure:
     found, unit = study.diagnostics, study.visits.config.unit
     figure = Figure(figsize=(10.4, 7.2), layout="constrained")
     (spread, normal), (memory, levels) = figure.subplots(2, 2)
-    for k, name in enumerate(study.visits.treatments):
+    for k in range(len(study.visits.treatments)):
         rows = study.model.visits.treatment == k
         spread.plot(found.fitted[rows], found.residuals[rows], ".", ms=4, alpha=0.55,
-                    color=colour_of(k), label=name)  # fmt: skip
+                    color=colour_of(k))  # fmt: skip
     spread.axhline(0, color=_QUIET, lw=1)
-    spread.legend(
-        frameon=False, labelcolor=_INK, fontsize=9, markerscale=2.2, handletextpad=0.1,
-        ncols=len(study.visits.treatments), loc="lower right", bbox_to_anchor=(1.01, 0.985),
-        columnspacing=0.9, borderaxespad=0,
-    )  # fmt: skip
+    handles = [
+        Line2D([], [], marker="o", ls="", ms=5, color=colour_of(k), alpha=0.75,
+               label=textwrap.fill(name, LONG_NAME))
+        for k, name in enumerate(study.visits.treatments)
+    ]  # fmt: skip
+    _legend(figure, handles)
     _style(spread, f"fitted severity ({unit})", f"residual ({unit})")
     spread.set_title("One spread everywhere?", loc="left", color=_INK, fontsize=10.5)
     _quantiles(normal, found.residuals, f"residual ({unit})")
@@ -217,6 +224,18 @@ def all_figures(study: TreatmentStudy) -> Mapping[str, bytes]:
         made["effects.png"] = forest(study)
         made["diagnostics.png"] = diagnostics(study)
     return {name: png(figure) for name, figure in made.items()}
+
+
+def _legend(figure: Figure, handles: Sequence[Patch | Line2D]) -> None:
+    """Say above all panels what is what, in as many rows as the names need."""
+    names = [str(handle.get_label()) for handle in handles]
+    inches = [0.085 * max(map(len, name.splitlines())) + 0.45 for name in names]
+    room = figure.get_figwidth()
+    columns = len(handles) if sum(inches) <= room else max(1, int(room / max(inches)))
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=columns, frameon=False,
+        labelcolor=_INK, fontsize=9, handlelength=1.3, columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
 
 
 def _panel(

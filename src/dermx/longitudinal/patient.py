@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dermx.longitudinal.noise import Noise
-from dermx.longitudinal.visits import Visits
+from dermx.longitudinal.visits import Visits, counted
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -245,13 +245,13 @@ def _sentence(
     head, unit = f"{names[0]}, {names[1]}: {verdict}.", visits.config.unit
     if verdict == "no clear change yet":
         between = (
-            f"Compared with {visits.treatments[0]}, the change is somewhere between "
-            f"{_moved(low)} and {_moved(high)} {unit}."
+            f"Compared with {visits.treatments[0]}, severity is somewhere between "
+            f"{abs(low):.1f} {unit} lower and {abs(high):.1f} {unit} higher."
         )
         if more is None:
             wait = f"More days of {names[1]} alone would probably not tell."
         else:
-            days = "1 more day" if more == 1 else f"{more} more days"
+            days = counted(more, "more day")
             wait = f"If it goes on like this, about {days} of {names[1]} would tell."
         return f"{head} {between} {wait}"
     near, far = sorted((abs(low), abs(high)))
@@ -261,10 +261,6 @@ def _sentence(
         f"{head} Severity is {abs(estimate):.1f} {unit} {way} than on {visits.treatments[0]} "
         f"({level * 100:g} % interval {near:.1f} to {far:.1f}){share}."
     )
-
-
-def _moved(change: float) -> str:
-    return f"{abs(change):.1f} {'higher' if change > 0 else 'lower'}"
 
 
 def _days(visits: Visits, i: int, k: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:

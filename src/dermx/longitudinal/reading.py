@@ -5,6 +5,7 @@ Nothing is repaired silently: what can't be right is an error that names the lin
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import re
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dermx.errors import DataError
-from dermx.longitudinal.visits import TableConfig, Visits, missing_days
+from dermx.longitudinal.visits import TableConfig, Visits, counted, missing_days
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def read_visits(
     number = np.array([names.index(name) for name in patient])
     day = _days(frame[given.day], number, given.day)
     _refuse_far(day, frame[given.day], given.day)
-    _refuse_twice(number, day, names)
+    _refuse_twice(number, day, names, _lines(frame))
     treatments = _treatments(treatment, day, given, _lines(frame))
     seen = ~np.isnan(severity)
     order = np.lexsort((day, number))
@@ -93,22 +94,45 @@ def _frame(table: "Path | str | bytes | pd.DataFrame") -> "pd.DataFrame":
     data = table if isinstance(table, bytes) else Path(table).read_bytes()
     lead = next((n for n, line in enumerate(data.splitlines()) if line.strip()), 0)
     try:
+        text = data.decode("utf-8-sig")
+        headings = _headings(text, name)
         frame = pd.read_csv(
-            io.BytesIO(data),
+            io.StringIO(text, newline=""),
             dtype=str,
-            encoding="utf-8-sig",
+            index_col=False,  # else pandas takes a cell too many in a row for a name of the row
+            usecols=range(headings),
             skipinitialspace=True,
             keep_default_na=False,  # a treatment may be called None
             skiprows=lead,
             skip_blank_lines=False,  # they count: an error names the line of the file
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        csv.Error,
+        UnicodeDecodeError,
+    ) as error:
         raise DataError(f"{name} can't be read as CSV in UTF-8: {error}") from error
-    if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
-        raise DataError(f"{name} is separated by semicolons; save it with commas")
     frame.columns = [str(column).strip() for column in frame.columns]
     frame.index += lead
     return frame[~frame.map(_is_empty).all(axis=1)]
+
+
+def _headings(text: str, name: str) -> int:
+    """Count the headings; no other separator, and nothing beside them in any row."""
+    lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    headings = next((cells for cells in lines if "".join(cells).strip()), [])
+    for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(headings) == 1 and mark in headings[0]:
+            raise DataError(f"{name} is separated by {called}; save it with commas")
+    for cells in lines:
+        if "".join(cells[len(headings) :]).strip():
+            raise DataError(
+                f"row {lines.line_num}: {len(cells)} cells under "
+                f"{counted(len(headings), 'heading')}; every column needs a heading, decimals a "
+                "point, and a text with a comma quotes"
+            )
+    return len(headings)
 
 
 def _names(column: "pd.Series[Any]", what: str) -> list[str]:
@@ -161,12 +185,17 @@ def _severities(column: "pd.Series[Any]", config: TableConfig) -> Float[np.ndarr
         try:
             values[row] = float(str(cell).replace("_", "?"))  # Python takes 1_0 as 10
         except ValueError:
-            raise DataError(f"row {lines[row]}: {config.severity} {cell!r} is no number") from None
-        if not config.lowest <= values[row] <= config.highest or math.isinf(values[row]):
+            point = "; write decimals with a point" if "," in str(cell) else ""
             raise DataError(
-                f"row {lines[row]}: {config.severity} {values[row]:g} is outside "
-                f"{config.lowest:g} to {config.highest:g} {config.unit}; if it is right, "
-                "set the range with --lowest and --highest"
+                f"row {lines[row]}: {config.severity} {cell!r} is no number{point}"
+            ) from None
+        if not config.lowest <= values[row] <= config.highest or math.isinf(values[row]):
+            scale = f"{config.lowest:g} to {config.highest:g} {config.unit}"
+            if math.isinf(config.highest):
+                scale = f"the scale, {config.lowest:g} {config.unit} or more"
+            raise DataError(
+                f"row {lines[row]}: {config.severity} {values[row]:g} is outside {scale}; "
+                "if it is right, set the range with --lowest and --highest"
             )
     return values
 
@@ -215,14 +244,20 @@ def _date(cell: str, line: int, what: str) -> date:
 
 
 def _refuse_twice(
-    patient: Int[np.ndarray, " n"], day: Int[np.ndarray, " n"], names: Sequence[str]
+    patient: Int[np.ndarray, " n"],
+    day: Int[np.ndarray, " n"],
+    names: Sequence[str],
+    lines: Sequence[int],
 ) -> None:
     pairs, count = np.unique(np.c_[patient, day], axis=0, return_counts=True)
     if (count > 1).any():
         i, d = pairs[count > 1][0]
+        more = int((count > 1).sum())
+        twice = [lines[row] for row in np.flatnonzero((patient == i) & (day == d)).tolist()]
         raise DataError(
-            f"{int((count > 1).sum())} days come more than once, first day {d} of patient "
-            f"{names[i]}; keep one row per patient and day"
+            f"{counted(more, 'day')} {'comes' if more == 1 else 'come'} more than once, first day "
+            f"{d} of patient {names[i]} in rows {twice[0]} and {twice[1]}; keep one row per "
+            "patient and day"
         )
 
 
@@ -230,9 +265,9 @@ def _refuse_few(visits: Visits, pairs: Int[np.ndarray, "pairs 2"]) -> None:
     for i, k in pairs:
         if (n := visits.counts[i, k]) < visits.config.min_days:
             raise DataError(
-                f"patient {visits.patients[i]} has {n} days of {visits.treatments[k]} with a "
-                f"severity, fewer than {visits.config.min_days}: leave those rows out, or lower "
-                "--min-days"
+                f"patient {visits.patients[i]} has {counted(n, 'day')} of {visits.treatments[k]} "
+                f"with a severity, fewer than {visits.config.min_days}: leave those rows out, or "
+                "lower --min-days"
             )
 
 

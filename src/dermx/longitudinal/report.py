@@ -19,8 +19,10 @@ from dermx.longitudinal.effects import Effect
 from dermx.longitudinal.patient import OwnChange
 from dermx.longitudinal.power import PowerCell, plan_sentence
 from dermx.longitudinal.study import TreatmentStudy, p_text, signed
+from dermx.longitudinal.visits import counted
 from dermx.records import write_whole
 
+NOT_FITTED = "not fitted"
 DISCLAIMER = "Research and education, not a medical device: no reason to start or stop a treatment."
 
 
@@ -112,7 +114,7 @@ def as_page(
 ) -> str:
     """Return one HTML page that needs no other file, no script and no network."""
     visits = study.visits
-    patients = "1 patient" if len(visits.patients) == 1 else f"{len(visits.patients)} patients"
+    patients = counted(len(visits.patients), "patient")
     body = [
         f"<header><h1>{escape(title)}</h1>",
         f'<p class="quiet">{patients}, {len(visits)} days, {escape(visits.config.unit)}; '
@@ -181,8 +183,8 @@ def _own_cell(own: OwnChange | None) -> str:
     verdict = own.verdict
     wait = ""
     if verdict == "no clear change yet":
-        days = "more days won't tell" if own.more_days is None else f"{own.more_days} more days"
-        wait = f" ({days})"
+        more = own.more_days
+        wait = " (more days won't tell)" if more is None else f" ({counted(more, 'more day')})"
     return (
         f"{signed(own.estimate)} <b class='{verdict.split()[0]}'>{verdict}</b>{wait}"
         f"<small>{_between(own.low, own.high)}</small>"
@@ -193,9 +195,7 @@ def _variant_table(study: TreatmentStudy) -> str:
     if not study.effects:
         return ""
     rows = "".join(
-        f"<tr><th scope=row>{escape(name)}</th>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        + "</tr>"
+        f"<tr><th scope=row>{escape(name)}</th>{_variant_cells(cells)}</tr>"
         for name, cells in _variant_rows(study)
     )
     heads = ("Model", *(effect.name for effect in study.effects))
@@ -204,6 +204,13 @@ def _variant_table(study: TreatmentStudy) -> str:
         "days as independent and is here only to show what that would claim."
     )
     return _table("The same by other models", heads, rows, text)
+
+
+def _variant_cells(cells: Sequence[str]) -> str:
+    """A cell per comparison; a reason why there is none goes over all of them."""
+    if cells[0].startswith(NOT_FITTED):
+        return f"<td class=reason colspan={len(cells)}>{escape(cells[0])}</td>"
+    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
 
 
 def _table(heading: str, heads: Sequence[str], rows: str, text: str) -> str:
@@ -224,7 +231,7 @@ def _variant_rows(study: TreatmentStudy) -> list[tuple[str, list[str]]]:
     for name, effects in _models(study):
         cells = [f"{signed(e.estimate)} ({_between(e.low, e.high)})" for e in effects]
         if not cells:
-            cells = [f"not fitted: {reasons[name]}", *[""] * (len(study.effects) - 1)]
+            cells = [f"{NOT_FITTED}: {reasons[name]}", *[""] * (len(study.effects) - 1)]
         rows.append((name, cells))
     return rows
 
@@ -306,6 +313,7 @@ def _p(p: float) -> str:
 
 _STYLE = """ul { margin: 0; padding-left: 1.1rem; } li + li { margin-top: .35rem; }
 td b { font-weight: 500; } img.distributions, img.power { max-width: 36rem; }
+td.reason { white-space: normal; overflow-wrap: anywhere; }
 .better { color: light-dark(#00664b, #4fd0a5); } .worse { color: light-dark(#a94400, #f59a62); }
 @media print { section { break-inside: avoid; } }
 """

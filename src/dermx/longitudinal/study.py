@@ -22,7 +22,7 @@ from dermx.longitudinal.effects import (
 )
 from dermx.longitudinal.noise import Noise, fit_noise
 from dermx.longitudinal.patient import OwnChange, own_changes
-from dermx.longitudinal.visits import Visits, notes_on
+from dermx.longitudinal.visits import Visits, counted, notes_on
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -156,8 +156,8 @@ def study_of(visits: Visits, config: ModelConfig | None = None) -> TreatmentStud
         variants = tuple(_variants(visits, config))
     else:
         notes.append(
-            f"{len(visits.patients)} of at least {FEWEST_PATIENTS} patients: no average effects, "
-            "only each patient's own change."
+            f"Average effects need at least {FEWEST_PATIENTS} patients; with "
+            f"{counted(len(visits.patients), 'patient')} there is only each patient's own change."
         )
     return TreatmentStudy(
         visits=used,
@@ -179,6 +179,12 @@ def effect_sentence(effect: Effect, visits: Visits, config: ModelConfig) -> str:
         return (
             f"{effect.name}: no average effect; it hangs on one patient alone, so see that "
             "patient's own change."
+        )
+    if not effect.p_adjusted < CLEAR and not effect.low <= 0 <= effect.high:
+        return (
+            f"{effect.name}: no clear difference; the {config.level * 100:g} % interval, "
+            f"{signed(effect.low)} to {signed(effect.high)} {unit}, leaves 0 out, but not after "
+            f"Holm's correction for several comparisons ({p_text(effect.p_adjusted)})."
         )
     if not effect.p_adjusted < CLEAR:
         return (

@@ -116,11 +116,20 @@ class Visits:
         if short.any():
             i, k = np.argwhere(short)[0]
             raise ConfigError(
-                f"leaving out {days} days leaves patient {self.patients[i]} with "
-                f"{rest.counts[i, k]} days of {self.treatments[k]}, fewer than "
+                f"leaving out {counted(days, 'day')} leaves patient {self.patients[i]} with "
+                f"{counted(rest.counts[i, k], 'day')} of {self.treatments[k]}, fewer than "
                 f"{self.config.min_days}; leave out fewer"
             )
         return rest
+
+
+def counted(number: int, what: str) -> str:
+    """Write how many there are.
+
+    >>> counted(1, "day"), counted(0, "day")
+    ('1 day', '0 days')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def missing_days(patient: Int[np.ndarray, " n"], day: Int[np.ndarray, " n"]) -> int:
@@ -140,16 +149,22 @@ def notes_on(visits: Visits) -> list[str]:
             "else changed over the same weeks."
         )
     if visits.missing:
-        notes.append(f"{visits.missing} days between first and last entries have no severity.")
+        have = "has" if visits.missing == 1 else "have"
+        days = counted(visits.missing, "day")
+        notes.append(f"{days} between first and last entries {have} no severity.")
     if visits.left_out:
-        notes.append(f"{visits.left_out} days just after a change of treatment are left out.")
+        are = "is" if visits.left_out == 1 else "are"
+        days = counted(visits.left_out, "day")
+        notes.append(f"{days} just after a change of treatment {are} left out.")
     step = np.diff(visits.day, prepend=visits.day[:1])
     step[np.r_[True, np.diff(visits.patient) != 0]] = 1
     if (step > LONG_GAP).any():
         worst = int(step.argmax())
+        gaps = int((step > LONG_GAP).sum())
         notes.append(
-            f"{int((step > LONG_GAP).sum())} gaps are longer than {LONG_GAP} days; the longest, "
-            f"{int(step[worst]) - 1} days, is of patient {visits.patients[visits.patient[worst]]}."
+            f"{counted(gaps, 'gap')} {'is' if gaps == 1 else 'are'} longer than {LONG_GAP} days; "
+            f"the longest, {int(step[worst]) - 1} days, is of patient "
+            f"{visits.patients[visits.patient[worst]]}."
         )
     lacking = [
         f"{visits.patients[i]} without {visits.treatments[k]}"
