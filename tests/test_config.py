@@ -32,6 +32,10 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     assert config.augment == AugmentConfig()
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    assert load_config(toml(tmp_path, "\ufeff[train]\nepochs = 3\n")).train.epochs == 3
+
+
 def test_no_file_means_the_defaults() -> None:
     assert load_config(None) == Config()
     assert (Config().train.epochs, Config().train.batch_size) == (20, 64)
@@ -120,6 +124,7 @@ def test_an_unknown_or_mistyped_setting_is_named(tmp_path: Path, text: str, mess
         ("train", {"oversample": 1.5}, "oversample must be from 0 to 1, got 1.5"),
         ("train", {"workers": -2}, "workers must be -1 or more, got -2"),
         ("train", {"seed": -1}, "seed must be at least 0, got -1"),
+        ("train", {"seed": 20241127120000}, r"seed must be below 2\*\*32, got 20241127120000"),
         ("train", {"focal_gamma": -1}, "focal_gamma must be at least 0, got -1"),
         ("train", {"effective_beta": 1}, "effective_beta must be from 0 to below 1, got 1"),
         ("train", {"mixup": -0.1}, "mixup must be at least 0, got -0.1"),

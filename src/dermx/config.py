@@ -172,6 +172,7 @@ class TrainConfig:
         ):
             value = getattr(self, key)
             _check(name, key, value, value >= 0, "at least 0")
+        _check(name, "seed", self.seed, self.seed < 2**32, "below 2**32")
         for key in ("warmup", "label_smoothing", "dropout", "ema_decay", "effective_beta"):
             value = getattr(self, key)
             _check(name, key, value, 0 <= value < 1, "from 0 to below 1")
@@ -290,7 +291,7 @@ def load_config(path: Path | None) -> Config:
     if path is None:
         return Config()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows may begin with a mark
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror}") from error

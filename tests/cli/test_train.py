@@ -101,6 +101,20 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(
         assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
+def test_two_processes_are_one_run(folder: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "dermx.cli.main", *words(folder, "together", "--epochs", "1")]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1/1: loss") == 1
+    odd = [*command, "--batch-size", "15"]
+    odd[odd.index(str(folder / "together"))] = str(folder / "odd")
+    refused = subprocess.run(odd, capture_output=True, text=True, env=env, timeout=300)
+    assert "error: batch size 15 can't be split over 2 processes" in refused.stderr
+    assert not (folder / "odd").exists()
+
+
 def test_a_run_is_guided_by_scores_and_a_teacher(
     folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +145,52 @@ def test_a_folder_with_a_run_is_not_overwritten(
 ) -> None:
     assert main(words(folder, "run")) == 2
     assert "holds a run; go on with --resume" in capsys.readouterr().err
+
+
+def test_settings_that_end_in_no_model_are_refused_before_there_is_a_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = build_network("test_convnext", 1000, pretrained=False).state_dict()
+    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "convnext.safetensors")
+    start = ["--init", str(folder / "convnext.safetensors")]
+    for more, message in (
+        (["--architecture", "test_efficient"], "timm has no network 'test_efficient'"),
+        (["--architecture", "test_convnext", *start], "does more than average its map"),
+    ):
+        assert main(words(folder, "refused", *more)) == 2
+        assert message in capsys.readouterr().err
+    assert not (folder / "refused").exists()
+
+
+def test_a_run_set_right_before_its_first_epoch_records_what_it_was_trained_with(
+    folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder / "early"
+
+    def killed_early() -> None:
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir()
+        for name in ("cases.csv", "config.json"):
+            shutil.copy(finished / name, run)
+        around = json.loads((finished / "environment.json").read_text())
+        (run / "environment.json").write_text(json.dumps(around | {"command": "the first"}))
+
+    def recorded() -> tuple[int, str]:
+        epochs = json.loads((run / "config.json").read_text())["train"]["epochs"]
+        return epochs, json.loads((run / "environment.json").read_text())["command"]
+
+    killed_early()
+    assert main(["train", "--out", str(run), "--resume"]) == 2
+    assert "started from init.safetensors; name it again: --init FILE" in capsys.readouterr().err
+    assert main(words(folder, "early", "--resume")) == 0
+    assert f"going on with the pictures of {run / 'cases.csv'}" in capsys.readouterr().out
+    assert recorded() == (5, "the first")
+    killed_early()
+    assert main(words(folder, "early", "--resume", "--epochs", "1")) == 0
+    epochs, command = recorded()
+    assert epochs == 1
+    assert command != "the first"
+    assert (run / "cases.csv").read_bytes() == (finished / "cases.csv").read_bytes()
 
 
 def test_resuming_with_another_rate_is_refused(

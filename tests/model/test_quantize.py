@@ -70,6 +70,12 @@ def test_biases_make_up_for_what_rounding_shifts(
     assert np.square(corrected - before).mean() < np.square(rounded - before).mean()
 
 
+def test_what_is_in_integers_already_is_refused(network: bytes, inputs: np.ndarray) -> None:
+    small = quantize(network, inputs[:4])
+    with pytest.raises(InputError, match="the network is in 8-bit integers already"):
+        quantize(small, inputs[:4])
+
+
 def test_a_convolution_without_a_bias_is_quantised_as_it_is(inputs: np.ndarray) -> None:
     from onnx import TensorProto, helper, numpy_helper
 

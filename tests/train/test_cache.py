@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermx.errors import PictureError
+from dermx.errors import DataError, PictureError
 from dermx.preprocess.reading import read_picture
-from dermx.train.cache import open_cache
+from dermx.train.cache import PixelCache, open_cache
 
 
 @pytest.fixture
@@ -52,6 +52,45 @@ def test_another_recipe_or_a_changed_file_is_decoded_anew(
     Image.fromarray(np.full((33, 33, 3), 99, np.uint8)).save(paths[0])
     changed = open_cache(tmp_path / "cache", paths, decode, recipe="dark")
     assert (changed[0] == 99).all()
+
+
+@pytest.mark.parametrize("name", ["index.npz", "pixels.bin"])
+def test_a_damaged_cache_is_decoded_anew(paths: list[Path], tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "cache"
+    open_cache(folder, paths, decode, recipe="as is")
+    content = (folder / name).read_bytes()
+    for damaged in (b"", content[: len(content) // 2], content[:-1]):
+        (folder / name).write_bytes(damaged)
+        cache = open_cache(folder, paths, decode, recipe="as is")
+        assert all((cache[i] == i).all() for i in range(9))
+
+
+def test_one_index_beside_the_pixels_of_another_run_is_no_cache(
+    paths: list[Path], tmp_path: Path
+) -> None:
+    """As two runs leave it that fill one folder at once; both have pictures of the same sizes."""
+    light, dark = tmp_path / "light", tmp_path / "dark"
+    key = open_cache(light, paths, decode, recipe="as is").key
+    open_cache(dark, paths, lambda path: decode(path) * 0, recipe="dark")
+    (dark / "pixels.bin").replace(light / "pixels.bin")
+    with pytest.raises(DataError, match="does not hold the decoded pictures of this run"):
+        PixelCache(light, key)
+    assert (open_cache(light, paths, decode, recipe="as is")[5] == 5).all()
+
+
+def test_a_run_whose_cache_was_filled_by_another_meanwhile_is_told_so(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, save = tmp_path / "cache", np.savez
+
+    def late(file: object, **arrays: np.ndarray) -> None:  # the other is done before the index is
+        monkeypatch.setattr(np, "savez", save)
+        open_cache(folder, paths, lambda path: decode(path) * 0, recipe="dark")
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", late)
+    with pytest.raises(DataError, match="another run fills it, give each its own --cache"):
+        open_cache(folder, paths, decode, recipe="as is")
 
 
 def test_a_broken_picture_leaves_no_half_cache(paths: list[Path], tmp_path: Path) -> None:

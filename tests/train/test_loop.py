@@ -148,6 +148,22 @@ def test_the_optimizer_of_a_gpu_learns_the_same_and_resumes_to_the_same_bits(
         assert_same_weights(whole / name, parts / name)
 
 
+@pytest.mark.parametrize("architecture", ["mobilenetv2_035", "tf_efficientnet_lite0", "resnet10t"])
+def test_over_several_gpus_it_is_still_the_same_network(architecture: str) -> None:
+    """Its normalisation has activations in it, which must outlast being synchronized."""
+    torch.manual_seed(0)
+    network = build_network(architecture, 3, pretrained=False).eval()
+    inputs = torch.randn(2, 3, 64, 64)
+    names, kinds = list(network.state_dict()), (nn.BatchNorm2d, nn.SyncBatchNorm)
+    layers = sum(isinstance(module, kinds[0]) for module in network.modules())
+    with torch.no_grad():
+        before = network(inputs)
+        network = loop.synchronized(network)
+        torch.testing.assert_close(network(inputs), before)
+    assert list(network.state_dict()) == names
+    assert sum(isinstance(module, kinds[1]) for module in network.modules()) == layers > 0
+
+
 def test_in_the_first_stage_the_network_but_for_its_linear_layer_stays(
     task: Task, config: Config, tmp_path: Path
 ) -> None:
@@ -237,6 +253,24 @@ def test_a_training_that_diverges_ends_at_once_and_says_so(
     with pytest.raises(ConfigError, match=r"diverged in epoch 1: .*learning_rate below 1e\+30"):
         run(task, wild, tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_going_on_needs_no_weights_to_start_from(
+    task: Task, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the file, nor those of ImageNet, which timm would look for on the internet."""
+    run(task, config.with_train(epochs=1), tmp_path)
+    asked: list[tuple[object, object]] = []
+
+    def build(*args: Any, init: Path | None, pretrained: bool, **more: Any) -> nn.Module:
+        asked.append((init, pretrained))
+        return build_network(*args, pretrained=False, **more)
+
+    monkeypatch.setattr(loop, "build_network", build)
+    start = {"init": tmp_path / "gone.safetensors", "pretrained": True}
+    run(task, config.with_train(epochs=1), tmp_path, resume=True, **start)
+    run(task, config.with_train(epochs=1), tmp_path / "new", resume=True, **start)
+    assert asked == [(None, False), (tmp_path / "gone.safetensors", True)]
 
 
 def test_resuming_with_other_settings_is_refused(
@@ -329,6 +363,8 @@ sys.path.insert(0, sys.argv[1])
 from conftest import hit_rate, pictures
 from dermx.config import config_from
 from dermx.train.loop import fit
+from dermx.train.processes import join_processes
+assert join_processes().num_processes == 2
 folder = Path(sys.argv[2])
 train, val = pictures(folder / "train", 48, 40, 0), pictures(folder / "val", 12, 32, 1)
 for name in ("plain", "staged"):

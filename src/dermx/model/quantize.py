@@ -45,7 +45,7 @@ def quantize(
         An ONNX model with the same input and outputs.
 
     Raises:
-        InputError: There is no picture.
+        InputError: There is no picture, or the network is quantised already.
         MissingExtraError: The package onnx is not installed.
     """
     if len(inputs) == 0:
@@ -54,6 +54,9 @@ def quantize(
         import onnx
         from onnxruntime import quantization
         from onnxruntime.quantization.shape_inference import quant_pre_process
+    kinds = {node.op_type for node in onnx.load_model_from_string(network).graph.node}
+    if "QuantizeLinear" in kinds:
+        raise InputError("the network is in 8-bit integers already")
     with tempfile.TemporaryDirectory() as folder:
         given, plain, small = (str(Path(folder) / f"{i}.onnx") for i in range(3))
         Path(given).write_bytes(network)

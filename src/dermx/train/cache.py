@@ -13,11 +13,14 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
+from dermx.errors import DataError
 from dermx.model.runtime import usable_cores
 from dermx.records import write_whole
 
@@ -33,18 +36,36 @@ STALE: Final = 60  # seconds without a write, after which nobody is writing any 
 
 
 class PixelCache:
-    """Decoded pictures by number; `cache[i]` is a read-only (h, w, 3) view, not a copy."""
+    """Decoded pictures by number; `cache[i]` is a read-only (h, w, 3) view, not a copy.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with np.load(folder / "index.npz", allow_pickle=False) as index:
-            self.shapes: np.ndarray = index["shapes"]  # (n, 2): height, width
-            self.starts: np.ndarray = index["starts"]  # (n,): offset of the first byte
-            self.key = str(index["key"])
-        self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+    Both files carry the key: two runs that fill one folder at once may leave one's index beside
+    the other's pixels.
 
-    def __reduce__(self) -> tuple[type["PixelCache"], tuple[Path]]:
-        return PixelCache, (self.folder,)  # a loader process maps the file, not a copy of it
+    Raises:
+        DataError: The folder does not hold the pictures of this key, whole.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        try:
+            with np.load(folder / "index.npz", allow_pickle=False) as index:
+                self.shapes: np.ndarray = index["shapes"]  # (n, 2): height, width
+                self.starts: np.ndarray = index["starts"]  # (n,): offset of the first byte
+                keys = {str(index["key"])}
+            self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+            keys.add(bytes(self.pixels[: len(key)]).decode())
+            length = len(key) + 3 * int(self.shapes.prod(axis=1).sum())
+            whole = keys == {key} and len(self.pixels) == length
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile):
+            whole = False
+        if not whole:
+            raise DataError(
+                f"{folder} does not hold the decoded pictures of this run; "
+                "where another run fills it, give each its own --cache"
+            )
+
+    def __reduce__(self) -> tuple[type["PixelCache"], tuple[Path, str]]:
+        return PixelCache, (self.folder, self.key)  # a loader process maps the file, no copy of it
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -82,30 +103,30 @@ def open_cache(
 
     Raises:
         PictureError: One of the pictures can't be read.
+        DataError: Another run has filled the folder at the same time, with other pictures.
     """
     key = cache_key(paths, recipe)
-    if (folder / "index.npz").is_file() and (folder / "pixels.bin").is_file():
-        cache = PixelCache(folder)
-        if cache.key == key:
-            return cache
+    with suppress(DataError):  # none yet, an old or a damaged one
+        return PixelCache(folder, key)
     folder.mkdir(parents=True, exist_ok=True)
     for path in leftovers(folder):
         if time.time() - path.stat().st_mtime > STALE:  # else of a run that fills the same cache
             path.unlink()
     (folder / "index.npz").unlink(missing_ok=True)  # never an old index beside new pixels
-    shapes, starts, position = [], [], 0
+    shapes, starts = [], []
     threads = threads or usable_cores()
     with write_whole(folder / "pixels.bin") as file, ThreadPoolExecutor(threads) as pool:
         pictures: Iterable[np.ndarray] = _in_order(pool, decode, paths, ahead=8 * threads)
         if track is not None:
             pictures = track(pictures, "decoding pictures", len(paths))
+        position = file.write(key.encode())
         for picture in pictures:
             shapes.append(picture.shape[:2])
             starts.append(position)
             position += file.write(np.ascontiguousarray(picture).data)
     with write_whole(folder / "index.npz") as file:
         np.savez(file, shapes=np.array(shapes), starts=np.array(starts), key=np.array(key))
-    return PixelCache(folder)
+    return PixelCache(folder, key)
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -65,7 +65,7 @@ def load_checkpoint(
             progress = Progress(**json.loads((file.metadata() or {})["progress"]))
             if progress.digest != digest:  # first: another network's tensors don't fit
                 raise ConfigError(
-                    f"{path.parent} was started with other settings, pictures or weights"
+                    f"{path.parent} was started with other settings, pictures or starting weights"
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for module, part in ((network, "network."), (average, "average.")):

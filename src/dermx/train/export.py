@@ -20,7 +20,7 @@ from dermx.errors import BundleError
 from dermx.train.network import MapAndFeatures, linear_head
 
 if TYPE_CHECKING:
-    from jaxtyping import Float32
+    from jaxtyping import Float, Float32
 
 TOLERANCE = 1e-4  # largest difference of a logit between PyTorch and ONNX Runtime
 
@@ -36,14 +36,7 @@ def to_onnx(network: nn.Module, image_size: int) -> bytes:
     """
     trunk = MapAndFeatures(network.cpu().eval().to(memory_format=torch.contiguous_format))
     example = torch.zeros(2, 3, image_size, image_size)
-    with torch.no_grad():
-        _, features = trunk(example + 0.5)
-        pooled = network.forward_head(network.forward_features(example + 0.5), pre_logits=True)  # type: ignore[operator]
-    if features.shape != pooled.shape or not torch.allclose(features, pooled, atol=1e-5):
-        raise BundleError(
-            f"{type(network).__name__} does more than average its map before the linear layer; "
-            "choose a network that ends in global average pooling"
-        )
+    require_pooling(network, example + 0.5)
     trunk = _with_fixed_padding(trunk, example)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         file = Path(folder) / "network.onnx"
@@ -59,6 +52,23 @@ def to_onnx(network: nn.Module, image_size: int) -> bytes:
             dynamo=False,  # folds BatchNorm into the convolutions and needs no further package
         )
         return file.read_bytes()
+
+
+@torch.no_grad()
+def require_pooling(network: nn.Module, pixels: Float[Tensor, "b 3 s s"]) -> None:
+    """See that a network, in evaluation mode, only averages its map before the linear layer.
+
+    Raises:
+        BundleError: It does more, so the closed forms don't hold.
+    """
+    feature_map = network.forward_features(pixels)  # type: ignore[operator]
+    pooled = network.forward_head(feature_map, pre_logits=True)  # type: ignore[operator]
+    features = feature_map.mean((2, 3)) if feature_map.ndim == 4 else feature_map
+    if features.shape != pooled.shape or not torch.allclose(features, pooled, atol=1e-5):
+        raise BundleError(
+            f"{type(network).__name__} does more than average its map before the linear layer; "
+            "choose a network that ends in global average pooling"
+        )
 
 
 @torch.no_grad()

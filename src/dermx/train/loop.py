@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from dermx.config import Config, TrainConfig
@@ -36,6 +37,7 @@ from dermx.train.guide import Guide
 from dermx.train.losses import ClassLoss
 from dermx.train.mix import draw_mixture, mix, partners
 from dermx.train.network import Standardize, build_network, choose_precision
+from dermx.train.processes import join_processes, require_shares
 from dermx.train.sampling import epoch_counts
 from dermx.train.stages import parameter_groups, staged_rate, start_stage
 
@@ -96,7 +98,7 @@ def fit(
             "balanced_accuracy" is.
         init: Starting weights; see `build_network`.
         pretrained: Without `init`, download ImageNet weights; else start at random.
-        resume: Go on from the last finished epoch, where there is one.
+        resume: Go on from the last finished epoch, where there is one; `init` is then not read.
         digest: What the run depends on; resuming with another one is refused.
         track: Shows progress within an epoch.
         say: Shows one line per epoch.
@@ -112,18 +114,23 @@ def fit(
     staged = settings.head_epochs > 0 or settings.frozen_layers > 0
     accelerator = make_accelerator(settings.precision, staged=staged)
     device, world = accelerator.device, accelerator.num_processes
-    if settings.batch_size % world:
-        raise ConfigError(f"batch size {settings.batch_size} can't be split over {world} processes")
+    require_shares(settings.batch_size, world)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")  # TF32 for what is left in fp32
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(settings.seed)
 
+    saved = out / "checkpoint.safetensors"
+    resume = resume and saved.is_file()  # it has all weights: none to start from are fetched
     network = build_network(
-        settings.architecture, n_classes, dropout=settings.dropout, init=init, pretrained=pretrained
+        settings.architecture,
+        n_classes,
+        dropout=settings.dropout,
+        init=None if resume else init,
+        pretrained=pretrained and not resume,
     ).to(device)
     if world > 1 and device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        network = synchronized(network)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = make_optimizer(network, settings, device)
     standardize = Standardize(config.preprocess.mean, config.preprocess.std).to(device)
@@ -142,10 +149,8 @@ def fit(
     )
 
     progress = Progress(digest=digest)
-    if resume and (out / "checkpoint.safetensors").is_file():
-        progress = load_checkpoint(
-            out / "checkpoint.safetensors", network, average, optimizer, digest=digest
-        )
+    if resume:
+        progress = load_checkpoint(saved, network, average, optimizer, digest=digest)
         if accelerator.is_main_process:  # killed between the two files, it lacks a row
             write_history(out / "history.jsonl", progress.history)
         if accelerator.scaler is not None and progress.scaler:
@@ -223,7 +228,7 @@ def fit(
             if settings.keep == "last" or figures["balanced_accuracy"] > progress.best_score:
                 progress.best_score, progress.best_epoch = figures["balanced_accuracy"], epoch + 1
                 save_tensors(out / "best.safetensors", average.state_dict(), {"epoch": what})
-            save_checkpoint(out / "checkpoint.safetensors", network, average, optimizer, progress)
+            save_checkpoint(saved, network, average, optimizer, progress)
             write_history(out / "history.jsonl", progress.history)
             say(describe(row, settings.epochs))
         accelerator.wait_for_everyone()
@@ -267,12 +272,21 @@ def make_accelerator(wanted: str, *, staged: bool = False) -> Accelerator:
         wanted: See `choose_precision`.
         staged: Some weights have no gradient at times; several processes must look out for that.
     """
-    precision = choose_precision(wanted, PartialState().device)
+    precision = choose_precision(wanted, join_processes().device)
     AcceleratorState._reset_state()  # else a second run in one process keeps the first's precision
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=staged)],
     )
+
+
+def synchronized(network: nn.Module) -> nn.Module:
+    """Let batch normalisation see the batches of all GPUs, not each its share.
+
+    By timm's own conversion: PyTorch's drops the activation that timm's layers have in them.
+    """
+    found: nn.Module = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return found
 
 
 def loader_processes(wanted: int, device: torch.device) -> int:
@@ -328,7 +342,7 @@ def update_average(tensors: Averaged, decay: float, step: int) -> None:
 def predict(
     network: nn.Module, standardize: nn.Module, cache: PixelCache, batch_size: int
 ) -> Float32[np.ndarray, "n classes"]:
-    """Logits of finished inputs, in fp32 as at deployment."""
+    """Logits of finished inputs, in fp32 as at deployment, or TF32 on a GPU that has it."""
     device = next(network.parameters()).device
     network.eval()
     logits = []

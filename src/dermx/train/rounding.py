@@ -55,7 +55,7 @@ def learn_rounding(
         batches: Normalised training pictures.
         steps: How many batches to learn from; fewer if there are fewer.
         rate: Largest move of a weight per batch at first, in steps of its rounding; falls to 0.
-        say: Shows four lines on how far apart both are, as a share of the variance.
+        say: Shows a line after each quarter: how far apart both are, as a share of the variance.
 
     Returns:
         The quantised model with other integers.

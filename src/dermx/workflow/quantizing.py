@@ -59,7 +59,7 @@ def quantize_run(
     Raises:
         ConfigError: `out` is not empty.
         DataError: The run has no validation part.
-        InputError: `steps` is negative.
+        InputError: `steps` is negative, or the run's network is in integers already.
     """
     if steps < 0:
         raise InputError(f"--steps must be 0 or more, got {steps}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -127,7 +128,7 @@ def train_run(
         ham10000: Folder of HAM10000; not needed to resume.
         acne: Folder of DermNet's acne class; not needed to resume.
         config: All settings; when resuming, those of the run if None.
-        init: Starting weights, safetensors; downloaded by timm when None.
+        init: Starting weights, safetensors, also when resuming; downloaded by timm when None.
         pretrained: Start at random instead of downloading when False.
         resume: Go on with an interrupted run.
         cache: Keep decoded pictures here for other runs; else they are removed at the end.
@@ -139,29 +140,33 @@ def train_run(
 
     Raises:
         ConfigError: The folder holds a run already and `resume` is False, or there is none to
-            resume, or it has other settings, or its checkpoint was removed (`prune_run`).
-        DataError: The pictures are not as promised.
+            resume, or it has other settings, or its checkpoint was removed (`prune_run`); or
+            training with these settings would not end in a model (`check_training`).
+        DataError: The pictures or the starting weights are not as promised.
+        BundleError: A network of this kind can't be exported.
         MissingExtraError: PyTorch and its companions are not installed.
     """
     started = is_started(out, resume=resume, given=ham10000 is not None or acne is not None)
-    if (
-        started
-        and (out / "bundle" / INDEX).is_file()
-        and not (out / "checkpoint.safetensors").is_file()
-    ):
+    begun = started and (out / "checkpoint.safetensors").is_file()  # else nothing is learnt yet
+    if started and not begun and (out / "bundle" / INDEX).is_file():
         raise ConfigError(
             f"{out} has its model and no checkpoint to go on from; train in another folder"
         )
-    from accelerate import PartialState
-
+    if started and init is None and (known := _started_from(out)) is not None:
+        raise ConfigError(f"{out} was started from {known['name']}; name it again: --init FILE")
+    from dermx.train.check import check_training
     from dermx.train.guide import read_guide
     from dermx.train.loop import Pictures, fit, quiet
+    from dermx.train.processes import join_processes
 
-    process = PartialState()  # one of several under `accelerate launch` or `torchrun`
+    process = join_processes()  # one of several under `accelerate launch` or `torchrun`
     if not process.is_main_process:
         track, say = quiet, silent
     if started:
         parts = read_parts(out)
+        require_pictures(parts["train"] + parts["val"])
+        if ham10000 is not None or acne is not None:  # they are not read again
+            say(f"going on with the pictures of {out / 'cases.csv'}")
         config = load_config(out / "config.json") if config is None else config
     else:
         parts = load_cases(ham10000, acne, say=say)
@@ -171,8 +176,12 @@ def train_run(
             raise DataError(f"the {part} part has no picture")
     guide = read_guide(config.train, [case.image for case in parts["train"]])
     digest = run_digest(config, parts, init)
-    if not started and process.is_main_process:
-        start_run(out, parts, config, init)
+    if not begun:
+        check_training(config, len(CODES), init=init, pretrained=pretrained)
+        same = started and config == load_config(out / "config.json")
+        same = same and environment(init)["init"] == _started_from(out)
+        if process.is_main_process and not same:  # new, or before its first step set right
+            start_run(out, parts, config, init)
 
     pixels = out / "cache" if cache is None else cache
     track = quiet if track is None else track
@@ -365,15 +374,26 @@ def is_started(out: Path, *, resume: bool, given: bool) -> bool:
     """Whether there is a run to go on with; all processes look before the first one writes."""
     if util.find_spec("torch") is None or util.find_spec("accelerate") is None:
         raise MissingExtraError("training", "train")
-    from accelerate import PartialState
+    from dermx.train.processes import join_processes
 
+    process = join_processes()
     started = (out / "cases.csv").is_file()
-    PartialState().wait_for_everyone()
+    process.wait_for_everyone()
     if started and not resume:
         raise ConfigError(f"{out} holds a run; go on with --resume or choose another folder")
     if resume and not started and not given:
         raise ConfigError(f"no run to resume in {out}")
     return started
+
+
+def _started_from(run: Path) -> dict[str, str] | None:
+    """Name and digest of the file of weights that a run was started from; None for timm's."""
+    path = run / "environment.json"
+    try:
+        init = json.loads(path.read_text(encoding="utf-8"))["init"]
+        return None if init is None else {key: init[key] for key in ("name", "sha256")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
 
 
 def score_logits(
@@ -396,9 +416,8 @@ def _cached(
     cases: Sequence[Case], config: Config, folder: Path, part: str, *, track: "Track"
 ) -> Any:
     """Decode a part once: finished inputs for validation, larger pictures to vary for training."""
-    from accelerate import PartialState
-
     from dermx.train.cache import open_cache
+    from dermx.train.processes import join_processes
 
     spec = config.preprocess
     # Random crops are enlarged from these pictures: fewer pixels would make what is trained on
@@ -411,7 +430,7 @@ def _cached(
     def finished(path: Path) -> UInt8[np.ndarray, "s s 3"]:
         return finished_input(path, spec)
 
-    with PartialState().main_process_first():  # the others find it ready
+    with join_processes().main_process_first():  # the others find it ready
         return open_cache(
             folder / part,
             [case.path for case in cases],
