@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dermx.cli.main import main
 from dermx.model.bundle import Bundle
 
 HEAVY = {"torch", "torchvision", "timm", "accelerate", "matplotlib", "pandas", "sklearn", "scipy"}
@@ -85,6 +86,34 @@ def test_a_trusted_answer_of_the_shipped_model_loads_nothing_heavy() -> None:
     modules = loaded(code, "predict", str(picture), "--json")
     assert not modules & HEAVY
     assert modules >= ANSWERING
+
+
+@pytest.mark.parametrize(
+    "words", [["ensemble", "a", "b", "--out", "c"], ["calibrate", "a"], ["audit", "a"]]
+)
+def test_without_the_packages_for_training_a_command_names_the_extra(words: list[str]) -> None:
+    script = (
+        "import sys\nfrom dermx.cli.main import TRAINING, main\n"
+        "sys.modules.update(dict.fromkeys(TRAINING))\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith(' needs more packages: pip install "dermx[train]"\n')
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_module_that_no_extra_brings_is_a_bug_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'dermx.nowhere'", name="dermx.nowhere")
+
+    monkeypatch.setattr("dermx.cli.predict.load_model", broken)
+    with pytest.raises(ModuleNotFoundError, match=r"dermx\.nowhere"):
+        main(["predict", "x.png"])
 
 
 @pytest.mark.parametrize(

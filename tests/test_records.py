@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,23 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         Predictions.load(tmp_path / "none.npz")
 
 
+@pytest.mark.parametrize("bit", [0, 3])
+def test_one_flipped_bit_is_refused_or_changes_no_number(tmp_path: Path, bit: int) -> None:
+    path, whole = tmp_path / "bad.npz", made(2)
+    whole.save(path)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << bit
+        path.write_bytes(flipped)
+        with suppress(DataError):
+            read = Predictions.load(path)
+            assert list(read.images) == list(whole.images), place
+            np.testing.assert_array_equal(read.labels, whole.labels)
+            np.testing.assert_array_equal(read.logits, whole.logits)
+            np.testing.assert_array_equal(read.features, whole.features)
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "another format"])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "bad.npz"
@@ -181,6 +199,35 @@ def test_a_file_has_the_mode_that_open_would_give(tmp_path: Path) -> None:
         file.write(b"")
     (tmp_path / "theirs").write_bytes(b"")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_file_that_nobody_else_may_read_stays_so(tmp_path: Path) -> None:
+    path = tmp_path / "private.csv"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    with write_whole(path) as file:
+        file.write(b"new")
+        assert {entry.stat().st_mode & 0o777 for entry in tmp_path.iterdir()} == {0o600}
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_mode_for_new_files_is_left_alone_as_other_threads_may_be_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "umask", lambda mask: asked.append(mask) or 0o22)
+    with write_whole(tmp_path / "numbers.txt") as file:
+        file.write(b"1 2 3")
+    assert asked == []
+
+
+def test_a_link_that_leads_to_itself_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with write_whole(tmp_path / "loop") as file:
+        file.write(b"1 2 3")
+    assert (tmp_path / "loop").read_bytes() == b"1 2 3"
 
 
 def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:

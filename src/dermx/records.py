@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -156,7 +156,7 @@ class Predictions:
                     codes=tuple(str(code) for code in parts["codes"]),
                     views=parts.get("views"),
                 )
-        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
+        except Exception as error:  # a damaged archive raises a dozen kinds
             raise DataError(f"{path} is not a predictions file: {error}") from error
 
 
@@ -244,8 +244,9 @@ class write_whole:  # noqa: N801 - used like `open`
     """Open a file for writing that appears under its name only when it is complete.
 
     The bytes go to a temporary file in the same folder, renamed at the end; after an error the
-    old file, if there was one, is untouched. A link stays one: what it points to is written.
-    A device or a pipe can't be replaced, so it is written to as the bytes come.
+    old file, if there was one, is untouched. A file that is replaced hands on its mode: who could
+    not read the old one can't read the new one. A link stays one: what it points to is written. A
+    device or a pipe can't be replaced, so it is written to as the bytes come.
 
     >>> with write_whole(Path("numbers.txt")) as file:  # doctest: +SKIP
     ...     file.write(b"1 2 3")
@@ -259,20 +260,19 @@ class write_whole:  # noqa: N801 - used like `open`
         if self.path.exists() and not self.path.is_file():
             self.file: IO[bytes] = self.path.open("wb")
             return self.file
-        self.path = self.path.resolve()
+        self.path = Path(os.path.realpath(self.path))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".dermx-")
-        self.temporary = Path(name)
-        self.file = os.fdopen(handle, "wb")
+        fresh = self.path.with_name(f".dermx-{os.urandom(4).hex()}")
+        self.file = fresh.open("xb")  # with the mode of any new file
+        self.temporary = fresh
+        with suppress(OSError):  # there is no old file, or its system has no modes
+            fresh.chmod(stat.S_IMODE(self.path.stat().st_mode))
         return self.file
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             self.file.close()
             if kind is None and self.temporary:
-                umask = os.umask(0)
-                os.umask(umask)
-                self.temporary.chmod(0o666 & ~umask)  # mkstemp's own mode lets nobody else read
                 self.temporary.replace(self.path)
         finally:  # also where the last bytes had no room
             if self.temporary:

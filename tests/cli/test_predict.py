@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,56 @@ def test_one_unreadable_picture_does_not_stop_the_others(
     assert err.count("unreadable: ") == 2
 
 
+def test_names_that_lead_nowhere_do_not_stop_the_others(
+    folder: Path, model: list[str], tmp_path: Path, capsys: Output
+) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    odd = [tmp_path / "loop.png", tmp_path / f"{'n' * 300}.png", folder / "red.png" / "x.png"]
+    words = ["predict", *map(str, odd), str(folder / "red.png"), "--json", *model]
+    assert main([*words, "--heatmaps", str(tmp_path / "maps")]) == 1
+    *bad, good = json.loads(capsys.readouterr().out)
+    assert [answer["image"] for answer in bad] == list(map(str, odd))
+    assert ["can't read" in answer["error"] for answer in bad] == [True] * 3
+    assert good["prediction"] == "vasc"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs setpriv, under which root obeys modes")
+def test_a_picture_that_nobody_may_read_does_not_stop_the_others(
+    folder: Path, model: list[str]
+) -> None:
+    (folder / "red.png").chmod(0)
+    (folder / "closed").mkdir(mode=0)
+    pictures = [folder / "red.png", folder / "closed" / "x.png", folder / "deep" / "red.bmp"]
+    words = [sys.executable, "-m", "dermx.cli.main", "predict", *model, "--json", *pictures]
+    if os.geteuid() == 0:
+        setpriv = shutil.which("setpriv") or pytest.skip("root without setpriv reads everything")
+        without = "-dac_override,-dac_read_search"
+        words = [setpriv, f"--inh-caps={without}", f"--bounding-set={without}", *words]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    *bad, good = json.loads(done.stdout)
+    assert ["Permission denied" in answer["error"] for answer in bad] == [True] * 2
+    assert good["prediction"] == "vasc"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names are POSIX's")
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_name_neither_ends_a_line_nor_drives_the_terminal(
+    folder: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    odd = folder / "a\n\x1b[31m\x9b.png"
+    Image.new("RGBA", (40, 40), (255, 0, 0, 90)).save(odd)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "300")
+    gone = str(odd.with_name("b\n\x1b.png"))
+    assert main(["predict", str(odd), gone]) == 1  # the shipped model, for its message
+    out, err = capsys.readouterr()
+    assert out.count(r"a\x0a\x1b[31m\x9b.png") == 2  # in the table, before the message
+    assert err.count(r"a\x0a\x1b[31m\x9b.png") == 1  # in the note
+    assert r"b\x0a\x1b.png" in err
+    assert "[31m\x9b" not in out + err
+
+
 def test_what_was_done_to_read_a_picture_is_said_beside_the_answer(
     folder: Path, model: list[str], capsys: Output
 ) -> None:
@@ -204,6 +255,7 @@ def test_a_picture_that_is_named_twice_is_answered_once(folder: Path) -> None:
         (["--csv", "{in}/deep"], "deep is a folder; name a .csv file"),
         (["--heatmaps", "{in}"], "holds the pictures; name another folder"),
         (["--heatmaps", "{in}/deep/../deep"], "holds the pictures; name another folder"),
+        (["--heatmaps", "{in}/../links"], "holds the pictures; name another folder"),
         (["--format", "isic"], "--format isic needs --csv FILE"),
         (["--format", "isic", "--csv", "{in}/x.csv"], "names are shared by several pictures"),
         (["--model", "{in}"], "is not a model's folder: bundle.json is missing"),
@@ -215,6 +267,8 @@ def test_what_cannot_be_done_is_one_line_and_status_2(
 ) -> None:
     (folder.parent / "given.jfif").write_bytes((folder / "deep" / "green.jpg").read_bytes())
     (folder.parent / "link").symlink_to(folder.parent / "given.jfif")
+    (folder.parent / "links").mkdir()
+    (folder.parent / "links" / "red.png").symlink_to(folder / "red.png")
     before = {path: path.read_bytes() for path in folder.parent.rglob("*") if path.is_file()}
     words = [word.replace("{in}", str(folder)) for word in words]
     assert main(["predict", str(folder), *model, *words]) == 2
@@ -278,6 +332,29 @@ def test_version_help_and_no_words_at_all(capsys: Output) -> None:
     options = capsys.readouterr().out
     for option in ("--model", "--json", "--csv", "--format", "--heatmaps"):
         assert option in options
+
+
+def test_ctrl_c_is_one_line_and_status_130(
+    folder: Path, model: list[str], capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dermx.cli.predict.load_model", stop)
+    assert main(["predict", str(folder), *model]) == 130
+    assert capsys.readouterr() == ("", "error: stopped\n")
+
+
+def test_streams_that_are_closed_are_no_traceback(
+    folder: Path, model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    pictures = [str(folder / "red.png"), *(f"gone{i}.png" for i in range(20))]
+    assert main(["predict", *pictures, *model]) == 1
+    table = tmp_path / "answers.csv"
+    assert main(["predict", str(folder), "--csv", str(table), *model]) == 0
+    assert table.is_file()
 
 
 def test_a_whole_process_answers_and_ends_with_its_status(folder: Path, model: list[str]) -> None:

@@ -260,3 +260,8 @@ def test_without_a_line_none_is_explained(picture: np.ndarray, assessment: Asses
         for cells in ([[0, 1]], [[1]], [[0]])
     ]
     assert foots[0] > 2 * foots[1] == 2 * foots[2]
+
+
+def test_a_name_of_two_lines_is_shown_in_one(picture: np.ndarray, assessment: Assessment) -> None:
+    one, two = (replace(assessment, image=f"a{gap}b.jpg") for gap in (" ", "\n"))
+    np.testing.assert_array_equal(panel(picture, two), panel(picture, one))

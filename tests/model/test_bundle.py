@@ -99,6 +99,16 @@ def test_a_folder_with_other_files_is_left_alone(
     assert (tmp_path / "thesis.docx").read_text() == "years of work"
 
 
+def test_the_folder_one_is_in_is_left_alone(
+    parts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (Path(), tmp_path):
+        with pytest.raises(BundleError, match="is the folder you are in, which can't be replaced"):
+            write_bundle(name, **parts)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_in_the_way_is_left_alone(parts: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "model").write_text("mine")
     with pytest.raises(BundleError, match="model is not a plain folder"):

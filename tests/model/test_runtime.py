@@ -105,6 +105,30 @@ def test_a_network_with_other_outputs_is_refused(tiny_bundle: Bundle, tmp_path: 
         Session(replace(tiny_bundle, network=tmp_path / "network.onnx"))
 
 
+@pytest.mark.parametrize(
+    ("shape", "kind", "found"),
+    [
+        (("n", 3, 64, 64), "FLOAT", r"tensor\(float\) of shape \['n', 3, 64, 64\]"),
+        ((1, 3, None, None), "FLOAT", r"tensor\(float\) of shape \[1, 3, "),
+        (("n", 3, None, None), "FLOAT16", r"tensor\(float16\) of shape"),
+    ],
+)
+def test_a_network_for_other_inputs_is_refused_before_it_runs(
+    tiny_bundle: Bundle, tmp_path: Path, shape: tuple[object, ...], kind: str, found: str
+) -> None:
+    import onnx
+
+    model = onnx.load(tiny_bundle.network)
+    wanted = getattr(onnx.TensorProto, kind)
+    model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("pixels", wanted, shape))
+    for value in model.graph.output:  # let them follow from the input
+        value.type.tensor_type.elem_type = wanted
+        value.type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "network.onnx")
+    with pytest.raises(BundleError, match=rf"takes {found}.* its bundle says pictures of 32"):
+        Session(replace(tiny_bundle, network=tmp_path / "network.onnx"))
+
+
 def test_a_head_of_another_network_is_refused(tiny_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="gives 3 features, the linear layer takes 5"):
         Session(replace(tiny_bundle, weight=np.zeros((8, 5), np.float32)))

@@ -5,6 +5,7 @@ or the setting's fault is one line on stderr and exit status 2; `--debug`, anywh
 shows the traceback as well.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -24,7 +25,14 @@ from dermx.cli.longitudinal import longitudinal
 from dermx.cli.metadata import metadata
 from dermx.cli.page import app as page
 from dermx.cli.quantize import quantize
-from dermx.errors import DermxError
+from dermx.errors import DermxError, MissingExtraError
+
+# What `dermx[train]` brings, as it is imported: without it, most commands end at one of these.
+TRAINING = (
+    *("accelerate", "matplotlib", "onnx", "safetensors", "scipy", "sklearn"),
+    *("timm", "torch", "torchvision"),
+)
+STOPPED = 130  # exit status after Ctrl-C, as shells have it
 
 app = typer.Typer(
     name="dermx",
@@ -62,7 +70,9 @@ def dermx(
 @app.command(short_help="Which diagnosis, how sure, and whether to believe it.")
 def predict(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH", help="Pictures, or folders of them.")
+        list[Path],
+        # `readable`: typer would end all for one; here it is reported and the others go on.
+        typer.Argument(metavar="PATH", readable=False, help="Pictures, or folders of them."),
     ],
     model: Annotated[
         Path | None,
@@ -75,7 +85,8 @@ def predict(
         Path | None, typer.Option("--csv", metavar="FILE", help="Write a table to this file.")
     ] = None,
     csv_format: Annotated[
-        CsvFormat, typer.Option("--format", help="Columns of the table; isic: for its scorer.")
+        CsvFormat,
+        typer.Option("--format", help="Columns; isic: for its scorer, of one view, uncalibrated."),
     ] = CsvFormat.dermx,
     heatmaps: Annotated[
         Path | None,
@@ -140,6 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in options
     if debug:
         words.remove("--debug")
+    nowhere = Path(os.devnull)  # for a stream that was closed before Python began, which is None
+    sys.stdout = sys.stdout or nowhere.open("w")
+    sys.stderr = sys.stderr or nowhere.open("w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a file's name may hold what no screen can show
             stream.reconfigure(errors="backslashreplace")
@@ -148,17 +162,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             status = app(words, prog_name="dermx", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("stopped", 130)
+        status = STOPPED
     except (DermxError, OSError) as error:
         if debug:
             raise
         return _fail(_sentence(error), 2)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").partition(".")[0] not in TRAINING:
+            raise
+        return _fail(str(MissingExtraError("this command", "train")), 2)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise  # a bug: its traceback is wanted
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context else ""
         return _fail(f"{error.format_message().rstrip('.')}{hint}", 2)
+    if status == STOPPED:  # typer may have caught Ctrl-C itself
+        return _fail("stopped", STOPPED)
     return status if isinstance(status, int) else 0
 
 

@@ -5,6 +5,7 @@ stderr.
 """
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +36,8 @@ MESSAGES = 10  # pictures up to which a message is shown for each
 DISCLAIMER = "Research and education, not a medical device."
 BEHAVIOUR = {"benign": "benign", "premalignant": "pre-malignant", "malignant": "malignant"}
 COLOUR = {"benign": "green", "premalignant": "yellow", "malignant": "red"}
+# A file's name may hold what ends a line or drives a terminal: shown as escapes.
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 HEADINGS = ("picture", "prediction", "confidence", "runner-up", "behaviour")
 
 
@@ -66,7 +69,7 @@ def predict_pictures(
     _check_outputs(paths, pictures, csv_file, isic, heatmaps)
     opened = load_model(model, with_trust=with_trust and not isic)
     if csv_file is not None and (csv_file.is_file() or not csv_file.exists()):  # not a device
-        _require_writable(csv_file.resolve().parent)
+        _require_writable(_real(csv_file).parent)
     if heatmaps is not None:
         _require_writable(heatmaps)
     if with_trust and not isic and opened.trust is None:
@@ -100,7 +103,7 @@ def gather(paths: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        found.update(dict.fromkeys(list_pictures([path]) if path.is_dir() else [path]))
+        found.update(dict.fromkeys(list_pictures([path]) if _is_folder(path) else [path]))
     return list(found)
 
 
@@ -176,7 +179,7 @@ def show_table(answers: Sequence[Assessment]) -> None:
         colour = COLOUR[BY_CODE[answer.prediction].behaviour]
         styles = ["", "", "", colour, "" if _answered(answer) else "bold yellow"]
         texts = map(Text, cells, styles[: len(cells)])
-        table.add_row(Text(name if short else image), *texts)
+        table.add_row(Text(name.translate(CONTROL) if short else image), *texts)
     Console().print(table)
 
 
@@ -193,7 +196,7 @@ def show_messages(answers: Sequence[Assessment]) -> None:
         )
         return
     for answer in trusted:
-        typer.echo(f"{answer.image}: {answer.trust['message']}")
+        typer.echo(f"{answer.image.translate(CONTROL)}: {answer.trust['message']}")
 
 
 def _answered(answer: Assessment) -> bool:
@@ -217,7 +220,7 @@ def _row(answer: Assessment) -> tuple[str, ...]:
     )
     second = f"{BY_CODE[others[0][0]].name}, {_percent(others[0][1])}" if others else ""
     return (
-        answer.image,
+        answer.image.translate(CONTROL),
         _full_name(first[0]),
         _percent(first[1]),
         second,
@@ -246,10 +249,8 @@ def _check_outputs(
     heatmaps: Path | None,
 ) -> None:
     """Refuse what would overwrite a picture or be taken for one, before any work is done."""
-    given = {picture.resolve() for picture in pictures}
-    if csv_file is not None and (
-        csv_file.suffix.lower() in PICTURES or csv_file.resolve() in given
-    ):
+    given = set(map(_real, pictures))
+    if csv_file is not None and (csv_file.suffix.lower() in PICTURES or _real(csv_file) in given):
         raise InputError(
             f"--csv {csv_file} would overwrite a picture; name a .csv file after --csv"
         )
@@ -258,10 +259,11 @@ def _check_outputs(
     if isic and csv_file is None:
         raise InputError("--format isic needs --csv FILE")
     if heatmaps is not None:
-        place = heatmaps.resolve()
-        if place in {picture.parent for picture in given}:
+        place = _real(heatmaps)
+        maps = {_real(heatmaps / name) for name in unique_names(pictures)}  # one may be a link
+        if place in {picture.parent for picture in given} or maps & given:
             raise InputError(f"--heatmaps {heatmaps} holds the pictures; name another folder")
-        if around := [p for p in paths if p.is_dir() and place.is_relative_to(p.resolve())]:
+        if around := [p for p in paths if _is_folder(p) and place.is_relative_to(_real(p))]:
             raise InputError(
                 f"--heatmaps {heatmaps} is inside {around[0]}, where the next run would take the "
                 "maps for pictures; name a folder outside it"
@@ -273,6 +275,16 @@ def _check_outputs(
                 f"{len(twice)} names are shared by several pictures, e.g. {twice[0]}; "
                 "--format isic needs one picture per name"
             )
+
+
+def _real(path: Path) -> Path:
+    """Follow links; unlike `Path.resolve`, also one that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def _is_folder(path: Path) -> bool:
+    """Unlike `Path.is_dir`, False for a name that is too long or in a folder nobody may search."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _require_writable(folder: Path) -> None:
@@ -294,10 +306,10 @@ def _report(answers: Sequence[Answer]) -> None:
                 noted.setdefault(note, []).append(answer.image)
     for note, images in noted.items():
         others = f" and {len(images) - 1} more" if len(images) > 1 else ""
-        typer.echo(f"note: {images[0]}{others}: {note}", err=True)
+        typer.echo(f"note: {images[0].translate(CONTROL)}{others}: {note}", err=True)
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     for failure in failures:
-        typer.echo(f"unreadable: {failure.message}", err=True)
+        typer.echo(f"unreadable: {failure.message.translate(CONTROL)}", err=True)
     if failures and len(answers) > 1:
         typer.echo(f"{len(failures)} of {len(answers)} pictures could not be read", err=True)
 

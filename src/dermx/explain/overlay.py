@@ -254,6 +254,7 @@ def _bar(height: int) -> Pixels:
 
 
 def _shorten(text: str, width: int, draw: ImageDraw.ImageDraw) -> str:
+    text = " ".join(text.split())  # a file's name may hold line breaks
     while draw.textlength(text, _font(13)) > width and len(text) > 4:
         text = text.rstrip("…")[:-1] + "…"
     return text

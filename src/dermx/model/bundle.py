@@ -150,8 +150,8 @@ def write_bundle(
             it raises leaves the old one as it was.
 
     Raises:
-        BundleError: The folder holds something else than a bundle, a class is unknown, or the
-            shapes don't fit each other.
+        BundleError: The folder holds something else than a bundle or is the working directory, a
+            class is unknown, or the shapes don't fit each other.
     """
     folder = Path(folder)
     weight, bias = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
@@ -346,6 +346,10 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir() or folder.is_symlink():
         raise BundleError(f"{folder} is not a plain folder; name another place for the model")
+    if folder.samefile("."):
+        raise BundleError(
+            f"{folder} is the folder you are in, which can't be replaced; leave it, or name another"
+        )
     own = {INDEX, NETWORK, HEAD, CARD, TRUST, TRUST_ARRAYS}
     names = {entry.name for entry in folder.iterdir()}
     if names and (INDEX not in names or names - own):

@@ -69,6 +69,16 @@ class Session:
                 f"{bundle.network} maps {inputs} to {list(outputs)}; "
                 f"need [{INPUT!r}] to {[MAP, FEATURES]}; export it with `dermx export`"
             )
+        side, given = bundle.preprocess.image_size, self._session.get_inputs()[0]
+        needed = (None, 3, side, side)  # a name, or nothing, stands for any length
+        if given.type != "tensor(float)" or any(
+            isinstance(length, int) and length != wanted
+            for length, wanted in zip(given.shape, needed, strict=False)
+        ):
+            raise BundleError(
+                f"{bundle.network} takes {given.type} of shape {given.shape}, its bundle says "
+                f"pictures of {side} pixels, any number at once; export it with `dermx export`"
+            )
         width = outputs[FEATURES][-1]
         if isinstance(width, int) and width != bundle.weight.shape[1]:
             raise BundleError(
