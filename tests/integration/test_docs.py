@@ -1,26 +1,43 @@
 """What the documentation says to type exists, and what it points to is there."""
 
+import ast
+import csv
 import re
 import shlex
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from dermx.cli.main import main
+from dermx.config import load_config
+from dermx.diagnoses import CODES
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.toml"))
 FENCE = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 ANY_FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z0-9-]*")
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every call of dermx in a shell block, with the page it stands on."""
-    return [
-        (page.name, part.strip())
+    """Every call of dermx in a shell block or a configuration's header, with where it stands."""
+    blocks = [
+        (page.name, block)
         for page in PAGES
         for block in FENCE.findall(page.read_text(encoding="utf-8"))
+    ]
+    headers = [
+        (config.name, "\n".join(re.findall(r"^#   (dermx .+)", text, re.MULTILINE)))
+        for config in CONFIGS
+        for text in [config.read_text(encoding="utf-8")]
+    ]
+    return [
+        (name, part.strip())
+        for name, block in blocks + headers
         for line in re.sub(r"\\\n\s*", " ", block).splitlines()
         for part in re.split(r"&&|;", line)
         if re.search(r"(^|\s)dermx(\.cli\.main)? \w", part)
@@ -37,6 +54,8 @@ def test_a_documented_command_and_its_options_exist(
     assert main([name, "--help"]) == 0
     known = OPTION.findall(capsys.readouterr().out)
     assert [option for option in options if option not in known] == []
+    configs = re.findall(r"configs/\S+\.toml", command)
+    assert [name for name in configs if not (REPOSITORY / name).is_file()] == []
 
 
 def prose(page: Path) -> str:
@@ -89,3 +108,68 @@ def test_the_readme_begins_with_the_two_commands_that_ci_runs() -> None:
         'pip install ".[app]" && dermx app',
         'pip install ".[dev]" && python -m pytest',
     ]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_a_configuration_begins_with_what_it_is_for_and_can_be_read(config: Path) -> None:
+    assert config.read_text(encoding="utf-8").startswith("# ")
+    if config.name != "ablation.toml":  # of levers, which benchmarks/ablation.py reads
+        load_config(config)
+
+
+def test_names_that_documented_python_takes_from_dermx_are_there() -> None:
+    found = [
+        ast.unparse(node)
+        for page in PAGES
+        for block in re.findall(
+            r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert "from dermx.records import Predictions" in found
+    for line in found:
+        exec(line, {})
+
+
+def table(page: str, heading: str) -> dict[str, list[str]]:
+    """Rows of the first table that has this heading, by their first cell."""
+    lines: Iterable[str] = iter((REPOSITORY / page).read_text(encoding="utf-8").splitlines())
+    for line in lines:
+        if line.startswith(f"| {heading} |"):
+            break
+    rows = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        first, *rest = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        rows[first] = rest
+    return rows
+
+
+def test_the_readme_has_the_figures_of_the_results() -> None:
+    rows = table("docs/RESULTS.md", "figure")
+    short = table("README.md", "on 2,066 held-out pictures of 1,518 lesions and patients")
+    short.pop("---")
+    assert len(short) == 4
+    assert short == {name: rows[name][:3] for name in short}
+
+
+def test_the_method_counts_the_pictures_of_the_published_split() -> None:
+    path = REPOSITORY / "src" / "dermx" / "data" / "splits" / "ham10000_acne.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        split = list(csv.DictReader(file))
+    rows = table("docs/METHOD.md", "part")
+    for part in ("train", "val", "test"):
+        inside = [row for row in split if row["part"] == part]
+        counts = Counter(row["diagnosis"] for row in inside)
+        groups = Counter(code for code, _ in {(row["diagnosis"], row["group"]) for row in inside})
+        told = [f"{counts[code]} ({groups[code]})" for code in CODES]
+        assert rows[part] == [*told, f"{len(inside)} ({len({row['group'] for row in inside})})"]
+
+
+def test_the_source_package_holds_every_page() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    about, build = project["project"], project["tool"]["hatch"]["build"]
+    held = {*build["targets"]["sdist"]["include"], *about["license-files"], about["readme"]}
+    assert [p.name for p in PAGES if not {p.name, p.parent.name} & held] == []

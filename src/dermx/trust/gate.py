@@ -7,8 +7,8 @@
 
 A second linear layer on the features tells dermoscopy, the known clinical photographs, other
 conditions, everyday photographs and drawings apart. The group that must be right is that of the
-answer: a naevus must look like dermoscopy, acne like acne. Linear, so the score of the mean of
-several views is the mean of their scores, whatever number of views it was fitted on.
+answer: a naevus must look like dermoscopy, acne like acne. The layer is linear, so what it says of
+the mean of several views is the mean of what it says of each; the score, its log odds, is not.
 
 A gate has seen some strangers only. `dermx ood` reports on diseases and photographs that it has
 not seen, and `dermx.trust.gatefit` sets its thresholds with diseases left out.
@@ -51,7 +51,7 @@ class Admission:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gate:
-    """What decides whether a picture is answered; 51 KB as shipped, so it travels with a model."""
+    """What decides whether a picture is answered; 48 KB as shipped, so it travels with a model."""
 
     codes: tuple[str, ...]  # of the logits
     groups: tuple[str, ...]  # of the layer: sources of known pictures, then kinds of strangers
