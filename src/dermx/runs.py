@@ -130,7 +130,7 @@ def read_facts(run: Path) -> dict[str, str]:
         return {
             "command": known["command"],
             "dermx": f"{known['dermx']} ({known['git_revision'] or 'no git revision'})",
-            "trained with": f"Python {known['python']}, "
+            "made with": f"Python {known['python']}, "
             + ", ".join(f"{name} {version}" for name, version in known["packages"].items()),
             "pictures": ", ".join(f"{counts[part]} {part}" for part in PARTS),
         }

@@ -77,7 +77,7 @@ A baseline for research, teaching, and trying decision-support ideas. Not for di
 - **Acne comes from clinical photographs, the other seven from dermoscopy.** The model can tell them apart by the kind of picture:
   expect it to call clinical photographs of other skin diseases, and everyday photographs, acne.
 - Seven of the classes come from two clinics (Vienna, Queensland); other cameras, skin types and sites lower the accuracy.
-- Dark skin is hardly represented. Conditions outside the eight are not recognised as such.
+- Dark skin is hardly represented. A condition outside the eight can't be named.
 - {_TRUSTED if trusted else _PLAIN}
 
 ## Training data
