@@ -49,6 +49,7 @@ def test_a_row_holds_probabilities_by_class_and_trust_as_plain_cells() -> None:
     assert {plain[name] for name in TRUST_COLUMNS} == {""}
     assert plain["mel"] == "0.25"
     assert failed == {**dict.fromkeys(judged, ""), "image": "c", "error": "c broke"}
+    assert "\r" not in as_csv([assessed("a")], ("nv", "mel"))  # the same file on every system
 
 
 def test_without_trust_there_are_no_columns_of_it() -> None:

@@ -1,6 +1,8 @@
 """One picture gets one answer, whichever way it is handed over; its map lies where it should."""
 
 import io
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,16 @@ from PIL import Image
 
 import dermx
 from dermx.assess import Model, load_model
+from dermx.diagnoses import CODES
 from dermx.errors import BundleError, InputError, PictureError
 from dermx.model import bundle as bundles
 from dermx.model.bundle import Bundle
 from dermx.predict import Failure
-from dermx.records import Assessment
+from dermx.records import Assessment, softmax
+from dermx.trust.calibration import uncalibrated
+from dermx.trust.conformal import Sets
+from dermx.trust.referral import Rule
+from dermx.trust.verdict import Dropout, Screening, Trust
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +134,64 @@ def test_a_model_is_opened_by_its_folder(tiny_bundle: Bundle) -> None:
     assert dermx.load_model(tiny_bundle.folder).bundle.codes == tiny_bundle.codes
     with pytest.raises(BundleError, match="is not a model's folder"):
         dermx.load_model(tiny_bundle.folder.parent)
+
+
+@pytest.fixture
+def trusted(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    """The tiny model with trust parts made by hand: half as sure, acne in every set, no gate."""
+    trust = Trust(
+        codes=CODES,
+        views=8,
+        calibration=uncalibrated(8).tempered(2.0),
+        gate=None,
+        dropout=Dropout(rate=0.0, samples=1),
+        sets=Sets(
+            score="lac",
+            per="class",
+            coverage=0.9,
+            thresholds=np.where([code == "acne" for code in CODES], 1.0, 0.0),
+            cases=np.full(8, 20),
+        ),
+        rule=Rule(min_confidence=0.0),
+        screening=Screening(threshold=0.9, sensitivity=0.9),
+        facts={},
+    )
+    folder = shutil.copytree(tiny_bundle.folder, tmp_path / "trusted")
+    return bundles.write_trust(bundles.load_bundle(folder), trust.to_parts()).folder
+
+
+def test_trust_parts_are_used_unless_they_are_not_wanted(
+    trusted: Path, model: Model, picture: np.ndarray
+) -> None:
+    for half in (load_model(trusted), Model(bundles.load_bundle(trusted))):
+        assert half.views == 8
+        answer = half.assess(picture)
+        logits = np.log([*model.assess(picture).probabilities.values()])
+        expected = dict(zip(CODES, softmax(logits[None] / 2)[0], strict=True))
+        assert answer.probabilities == pytest.approx(expected, abs=1e-5)
+        assert answer.trust["prediction_set"] == [answer.prediction, "acne"]
+        assert not answer.trust["abstain"]
+        (among_many,) = half.assess_many([picture])
+        assert isinstance(among_many, Assessment)
+        assert among_many.trust == answer.trust
+    plain = load_model(trusted, with_trust=False)
+    assert (plain.trust, plain.views) == (None, 1)
+    assert dict(plain.assess(picture).trust) == {}
+    assert plain.assess(picture).probabilities == model.assess(picture).probabilities
+
+
+def test_trust_parts_for_other_classes_are_refused(trusted: Path) -> None:
+    bundle = bundles.load_bundle(trusted)
+    with pytest.raises(
+        BundleError, match=r"the trust parts are for nv, .*, the model answers acne"
+    ):
+        Model(replace(bundle, codes=CODES[::-1]))
+
+
+def test_no_batch_is_refused(model: Model, picture: np.ndarray) -> None:
+    for batch_size, threads in ((0, 1), (1, 0)):
+        with pytest.raises(InputError, match=f"at least 1, got {batch_size} and {threads}"):
+            list(model.assess_many([picture], batch_size=batch_size, threads=threads))
 
 
 def test_predict_asks_the_shipped_model_and_opens_it_once(

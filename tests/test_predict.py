@@ -151,6 +151,10 @@ def test_no_batch_and_no_thread_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=f"at least 1, got {batch_size} and {threads}"):
         list(forward(session, pictures, batch_size=batch_size, threads=threads))
+    with pytest.raises(InputError, match=f"at least 1, got {batch_size} and {threads}"):
+        predict_cases(
+            session, [case(path) for path in pictures], batch_size=batch_size, threads=threads
+        )
 
 
 def test_never_more_than_three_batches_are_read_ahead(

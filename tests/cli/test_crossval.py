@@ -1,8 +1,13 @@
 """Cross-validate, combine and decide from the command line, on drawn pictures."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +15,22 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs dermx[train]")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from dermx.assess import load_model  # noqa: E402
 from dermx.cli.main import main  # noqa: E402
-from dermx.config import Config, PreprocessConfig, TrainConfig  # noqa: E402
+from dermx.config import Config, PreprocessConfig, TrainConfig, load_config  # noqa: E402
 from dermx.data.phantom import write_dataset  # noqa: E402
 from dermx.diagnoses import CODES  # noqa: E402
-from dermx.errors import BundleError, ConfigError  # noqa: E402
+from dermx.errors import BundleError, ConfigError, DataError  # noqa: E402
 from dermx.evaluate.decision import Decide  # noqa: E402
 from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.batching import large_maps_in_turn  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
-from dermx.runs import read_parts  # noqa: E402
+from dermx.runs import read_parts, start_run  # noqa: E402
 from dermx.train.guide import read_scores  # noqa: E402
+from dermx.train.network import build_network  # noqa: E402
 from dermx.train.rounding import OPERATIONS  # noqa: E402
 from dermx.workflow import training  # noqa: E402
 from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
@@ -166,6 +174,62 @@ def test_a_cross_validation_is_neither_overwritten_nor_resumed_otherwise(
     other.write_text("[train]\nepochs = 3\n")
     assert main([*words, "--resume", "--config", str(other)]) == 2
     assert "was started with other settings" in capsys.readouterr().err
+    init = folds / "fold-1" / "best.safetensors"
+    (folds / "fold-1-exported").mkdir()  # is not taken for a fold
+    for more, message in (
+        (["--whole"], "was started on other parts; go on without --whole or --training"),
+        (["--training"], "was started on other parts"),
+        (["--init", str(init)], f"was started from timm's weights, not from what is in {init}"),
+    ):
+        assert main([*words, "--resume", *more]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["crossval", "--out", str(folds / "fold-1"), "--resume"]) == 2
+    assert "is a run without folds; go on with it by dermx train" in capsys.readouterr().err
+
+
+def test_what_would_fail_after_hours_is_refused_before_there_is_a_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    data = {"ham10000": folder / "ham10000", "acne": folder / "dermnet"}
+    scores = tmp_path / "scores.csv"
+    scores.write_text("image,score\nnone,1\n")
+    guided = replace(settings().train, curriculum=str(scores))
+    for config, folds, error, message in (
+        (settings("test_convnext"), 2, BundleError, "does more than average its map"),
+        (settings().with_train(frozen_layers=99), 2, ConfigError, "train.frozen_layers must be"),
+        (settings(), 20, DataError, "fold 9 of 20 has no picture in its test part; give more"),
+        (replace(settings(), train=guided), 2, DataError, "scores.csv lacks"),
+    ):
+        with pytest.raises(error, match=message):
+            crossval_run(
+                tmp_path / "out", folds=folds, **data, config=config, pretrained=False, say=print
+            )
+        assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_are_one_cross_validation(folder: Path) -> None:
+    weights = build_network("test_efficientnet", 1000, pretrained=False).state_dict()
+    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "init.safetensors")
+    (folder / "one.toml").write_text(
+        "[preprocess]\nimage_size = 64\n"
+        '[train]\narchitecture = "test_efficientnet"\nepochs = 1\nbatch_size = 16\n'
+    )
+    out = folder / "together"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "dermx.cli.main", "crossval", "--folds", "2", "--out", str(out)]
+    for name, given in {
+        "--ham10000": "ham10000", "--acne": "dermnet", "--config": "one.toml",
+        "--init": "init.safetensors",
+    }.items():  # fmt: skip
+        command += [name, str(folder / given)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("fold-")] == [
+        "fold-1 of 2", "fold-2 of 2"
+    ]  # fmt: skip
+    assert done.stdout.count("report: ") == 1
+    assert json.loads((out / "crossval.json").read_text())["folds"] == 2
 
 
 @pytest.mark.parametrize("weights", ["greedy", "fitted", "equal"])
@@ -214,6 +278,31 @@ def test_an_ensemble_that_differs_from_its_members_is_not_written(
     with pytest.raises(BundleError, match="the ensemble differs from its members"):
         ensemble_run(members, tmp_path / "both", weights="equal")
     assert not (tmp_path / "both" / "bundle").exists()
+
+
+def test_members_of_other_parts_keep_their_own_predictions(
+    members: list[Path], tmp_path: Path
+) -> None:
+    """One has a case for validation that another was trained on."""
+    evaluate_run(members[0], on="val", say=lambda _: None)
+    other = tmp_path / "other"
+    shutil.copytree(members[0], other)
+    (other / "evaluation" / "val" / "predictions.npz").unlink()
+    parts = read_parts(other)
+    group = parts["val"][0].group
+    moved = [case for case in parts["val"] if case.group == group]
+    parts["val"] = [case for case in parts["val"] if case.group != group]
+    parts["train"] += moved
+    start_run(other, parts, load_config(other / "config.json"), None)
+    stored = members[0] / "evaluation" / "val" / "predictions.npz"
+    before, said = stored.stat().st_mtime_ns, []
+    ensemble_run([members[0], other], tmp_path / "both", say=said.append)
+    assert stored.stat().st_mtime_ns == before
+    assert not [line for line in said if "of another model" in line]
+    own = Predictions.load(other / "evaluation" / "val" / "predictions.npz")
+    assert list(own.images) == [case.image for case in parts["val"]]
+    told = json.loads((tmp_path / "both" / "ensemble.json").read_text())["members"]
+    assert told[0]["val_balanced_accuracy"] == told[1]["val_balanced_accuracy"]  # on one set
 
 
 def test_an_adjusted_ensemble_answers_rare_classes_sooner(
@@ -285,8 +374,9 @@ def test_a_decision_rule_is_fitted_on_val_and_scored_on_test(
 def test_without_a_validation_part_no_rule_is_fitted(
     folds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", str(folds), "--decide", "balanced"]) == 2
+    assert main(["evaluate", str(folds), "--on", "train", "--decide", "balanced"]) == 2
     assert "has no validation part to fit a decision rule on" in capsys.readouterr().err
+    assert not (folds / "evaluation" / "train").exists()  # told before anything is predicted
 
 
 def test_metadata_is_shown_beside_the_picture(

@@ -227,6 +227,22 @@ def test_an_empty_folder_is_one_line(run: Path, tmp_path: Path, capsys: Output) 
     assert capsys.readouterr().err.startswith("error: no picture in")
 
 
+def test_one_disease_alone_is_named_before_the_run_is_predicted(
+    run: Path, tmp_path: Path, capsys: Output
+) -> None:
+    shutil.copytree(run.parent / "outliers" / "everyday", tmp_path / "o" / "everyday")
+    for name in ("Tinea0", "Zoster0"):
+        shutil.copytree(run.parent / "outliers" / "clinical" / name, tmp_path / "o/clinical" / name)
+    (tmp_path / "run").mkdir()
+    for name in ("bundle", "cases.csv"):
+        where = shutil.copytree if (run / name).is_dir() else shutil.copy
+        where(run / name, tmp_path / "run" / name)
+    words = ["ood", str(tmp_path / "run"), "--outliers", str(tmp_path / "o"), "--views", "1"]
+    assert main(words) == 2
+    assert "need at least 2 other skin diseases in the part for fitting" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "evaluation").exists()
+
+
 def test_the_gate_knows_its_colours(done: Path, run: Path) -> None:
     gate: Gate | None = load_gate(run, views=1)
     assert gate is not None

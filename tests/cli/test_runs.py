@@ -135,6 +135,7 @@ def test_a_damaged_file_of_a_run_is_named(
     ("words", "message"),
     [
         (["--sensitivity", "0.9"], "--sensitivity is what --decide RULE aims for"),
+        (["--decide", "cost", "--sensitivity", "92"], "must be above 0, at most 1, got 92"),
         (["--views", "3"], "--views must be 1 or 8, got 3"),
     ],
 )

@@ -18,12 +18,14 @@ torch = pytest.importorskip("torch", reason="training needs dermx[train]")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from dermx.cli.main import main  # noqa: E402
+from dermx.config import load_config  # noqa: E402
 from dermx.data.phantom import write_dataset  # noqa: E402
 from dermx.diagnoses import BY_CODE, CODES, ISIC_COLUMNS  # noqa: E402
 from dermx.model.bundle import TrustParts, load_bundle, write_trust  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.runs import read_parts  # noqa: E402
 from dermx.train.network import build_network  # noqa: E402
+from dermx.workflow.training import train_run  # noqa: E402
 
 pytestmark = pytest.mark.slow
 torch.set_num_threads(1)
@@ -108,6 +110,7 @@ def test_two_processes_are_one_run(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/1: loss") == 1
+    assert done.stdout.count(f"model: {folder / 'together' / 'bundle'}") == 1
     odd = [*command, "--batch-size", "15"]
     odd[odd.index(str(folder / "together"))] = str(folder / "odd")
     refused = subprocess.run(odd, capture_output=True, text=True, env=env, timeout=300)
@@ -252,9 +255,15 @@ def trusted(finished: Path, run: Path) -> Path:
 
 
 def test_resuming_a_finished_run_or_exporting_onto_its_bundle_keeps_trust_parts(
-    folder: Path, finished: Path
+    folder: Path,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """And decodes no picture for it."""
+    monkeypatch.setattr("dermx.train.cache.open_cache", lambda *_, **__: pytest.fail("decoded"))
     run = trusted(finished, folder / "trusted")
+    (run / "history.jsonl").write_text("")  # killed before it was written
     for given in (
         ["export", str(run), "--out", str(run / "bundle")],
         words(folder, "trusted", "--resume"),
@@ -264,6 +273,30 @@ def test_resuming_a_finished_run_or_exporting_onto_its_bundle_keeps_trust_parts(
         assert bundle.trust is not None
         assert bundle.trust.settings["views"] == 8
         assert bundle.trust.reliability == {"part": "test"}
+    assert "all 5 epochs are done" in capsys.readouterr().out
+    assert (run / "history.jsonl").read_bytes() == (finished / "history.jsonl").read_bytes()
+
+
+def test_pictures_that_changed_between_kill_and_resume_are_told(
+    folder: Path, finished: Path
+) -> None:
+    run, said = folder / "changed", []
+    picture = read_parts(finished)["train"][0].path
+    data = {"ham10000": folder / "ham10000", "acne": folder / "dermnet"}
+    settings = load_config(folder / "settings.toml").with_train(epochs=2)
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 1/2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(run, **data, config=settings, pretrained=False, say=stop)
+    before = picture.stat().st_mtime_ns
+    os.utime(picture, ns=(before, before + 10**9))
+    train_run(run, resume=True, pretrained=False, say=said.append)
+    os.utime(picture, ns=(before, before))
+    told = [line for line in said if line.endswith("the pictures have changed since; decoded anew")]
+    assert [line.partition(":")[0] for line in told] == [str(run / "cache" / "train")]
 
 
 def test_an_export_that_cannot_be_checked_leaves_the_old_bundle(

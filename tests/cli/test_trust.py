@@ -25,7 +25,7 @@ from dermx.model import bundle as bundles
 from dermx.model.bundle import Bundle, head_digest, load_bundle
 from dermx.predict import Passed
 from dermx.records import Case
-from dermx.runs import start_run
+from dermx.runs import read_parts, start_run
 from dermx.trust.verdict import Trust
 from dermx.workflow.training import trust_parts_of
 from dermx.workflow.trusting import evenly, shift_figures
@@ -75,6 +75,17 @@ def trusted(run: Path) -> Path:
     words = ["--bundle", str(run.parent / "exported"), "--measure", "test"]
     assert main(["trust", str(run), *words]) == 0
     return run
+
+
+def test_a_part_without_a_case_is_refused_before_anything_is_fitted(
+    run: Path, tmp_path: Path, capsys: Output
+) -> None:
+    start_run(tmp_path / "run", read_parts(run) | {"test": []}, Config(), None)
+    shutil.copytree(run.parent / "exported", tmp_path / "run" / "bundle")
+    before = sorted((tmp_path / "run").rglob("*"))
+    assert main(["trust", str(tmp_path / "run"), "--measure", "test"]) == 2
+    assert "has no test part" in capsys.readouterr().err
+    assert sorted((tmp_path / "run").rglob("*")) == before
 
 
 def test_calibration_writes_the_temperature_and_the_diagram(run: Path, capsys: Output) -> None:

@@ -60,6 +60,13 @@ def test_the_same_bytes_are_exact_and_score_one(tmp_path: Path) -> None:
     assert (found.first, found.second, found.exact, found.score) == (*paths, True, 1.0)
 
 
+def test_pairs_come_in_the_order_of_their_files(tmp_path: Path) -> None:
+    first = [save(tmp_path / f"{i}.jpg", skin(i, 128, 160)) for i in range(8)]
+    again = [save(tmp_path / f"{i}b.jpg", skin(i, 128, 160), 60) for i in reversed(range(8))]
+    found = find_duplicates([*first, *again], read)
+    assert [(one.first, one.second) for one in found] == list(zip(first, again[::-1], strict=True))
+
+
 def test_of_three_files_with_the_same_bytes_every_pair_is_exact(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{name}.jpg", skin(0)) for name in "abc"]
     found = find_duplicates(paths, read)
@@ -123,6 +130,8 @@ def test_candidates_agree_with_correlating_every_pair_one_by_one(
     ]
     coarse = np.stack([_coarse(np.ascontiguousarray(s)) for s in small])
     disc = np.hypot(*np.ogrid[-31:32:2, -31:32:2]) < 0.8 * 32
+    assert not coarse[:, ~disc].any()
+    assert coarse[:, disc].all()
     expected = {
         (i, j, way)
         for i, j in combinations(range(7), 2)

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -94,6 +95,15 @@ def test_a_group_of_two_diagnoses_stays_whole() -> None:
         *cases_of({"nv": [1] * 9, "mel": [1] * 9}),
     ]
     split.check_no_leak(cases, split.split_parts(cases))
+
+
+def test_a_group_counts_under_its_most_frequent_diagnosis() -> None:
+    """Groups of two naevi and a melanoma are dealt with the naevi, as if all three were some."""
+    mixed = [case(f"m{g}_{i}", f"m{g}", code) for g in range(9) for i, code in
+             enumerate(("nv", "nv", "mel"))]  # fmt: skip
+    plain = cases_of({"nv": [3] * 9})
+    as_naevi = [replace(one, diagnosis="nv") for one in mixed]
+    assert split.split_parts(mixed + plain) == split.split_parts(as_naevi + plain)
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])

@@ -181,15 +181,17 @@ def test_wrong_requests_are_refused() -> None:
 
 def test_an_operating_point_is_fitted_on_one_part_and_scored_on_another() -> None:
     fitting, scored = calibrated(10, 500), calibrated(11, 300)
-    point = operating_point(fitting, scored, "balanced", sensitivity=0.9, n_boot=20)
+    point = operating_point(fitting, scored, "cost", sensitivity=0.97, n_boot=20)
     assert (point.fitted_on, point.cases) == (500, 300)
-    assert point.rule.strength == fit_rule(fitting, "balanced").strength
-    assert point.screening == fit_screening(fitting, 0.9, n_boot=20)
+    rule = fit_rule(fitting, "cost", sensitivity=0.97)
+    assert (point.rule.strength, point.rule.miss) == (rule.strength, rule.miss)
+    assert rule.miss != fit_rule(fitting, "cost").miss  # of another sensitivity
+    assert point.screening == fit_screening(fitting, 0.97, n_boot=20)
     assert point.scores["accuracy"] == score_rule(scored, point.rule, n_boot=20)["accuracy"]
     content = json.loads(json.dumps(point.to_dict(), allow_nan=False))
     value, low, high = point.screened["specificity"]
     assert content["screening"]["specificity"] == {"value": value, "low": low, "high": high}
-    assert content["decide"] == "balanced"
+    assert content["decide"] == "cost"
 
 
 def test_a_number_that_is_undefined_is_null_in_json_and_n_a_in_words() -> None:

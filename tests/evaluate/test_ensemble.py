@@ -94,11 +94,26 @@ def test_greedy_selection_stops_at_the_first_step_without_a_gain() -> None:
     assert len(calls) == 6
 
 
+def test_a_score_is_asked_about_the_mean_of_what_was_picked() -> None:
+    # Logits of 2 and 5, wanted 3: first 2, then the 5 for 3.5, then the 2 again for 9 / 3.
+    members = np.stack([np.full((1, 2), 2.0), np.full((1, 2), 5.0)])
+    asked: list[float] = []
+
+    def near_three(labels: np.ndarray, logits: np.ndarray) -> float:
+        asked.append(float(logits[0, 0]))
+        return -abs(logits[0, 0] - 3)
+
+    weights = select_greedy(members, np.array([0]), near_three)
+    assert asked == [2, 5, 2, 3.5, 3, 4, 2.75, 3.5]
+    np.testing.assert_allclose(weights, [2 / 3, 1 / 3])
+
+
 def test_a_score_without_end_is_bounded() -> None:
     members, labels = models(2, (1.0, 1.0))
     steps = iter(range(1000))
     weights = select_greedy(members, labels, lambda *_: float(next(steps)))
     np.testing.assert_array_equal(weights, [0, 1])
+    assert next(steps) == 2 * 20  # both members at each of the twenty picks
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -13,6 +13,7 @@ from dermx.evaluate.intervals import (
     estimate_json,
     mean_interval,
     percentile_interval,
+    resampled,
 )
 from dermx.evaluate.metrics import score
 from dermx.records import Predictions
@@ -48,6 +49,16 @@ def test_intervals_equal_those_of_a_loop_that_repeats_the_drawn_lesions() -> Non
     for name, interval in bootstrap(case, n_boot=25, seed=3).items():
         expected = percentile_interval(np.array([values[name] for values in looped]))
         assert interval == pytest.approx(expected, nan_ok=True), name
+
+
+def test_resamples_that_go_through_memory_in_pieces_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = drawn(9, 60)
+    whole = resampled(case, n_boot=25)
+    monkeypatch.setattr("dermx.evaluate.intervals._CELLS_AT_ONCE", 7 * 60)  # seven of 25 at once
+    for name, values in resampled(case, n_boot=25).items():
+        np.testing.assert_array_equal(values, whole[name], err_msg=name)
 
 
 def test_two_lesions_by_hand() -> None:
@@ -146,8 +157,9 @@ def test_wrong_requests_are_refused() -> None:
         bootstrap(drawn(8, 5), n_boot=0)
     with pytest.raises(InputError, match="got 0 cases, n_boot 10"):
         draw_groups([], n_boot=10)
-    with pytest.raises(InputError, match="level must be between 0 and 1, got 95"):
-        bootstrap(drawn(8, 5), n_boot=10, level=95)
+    for level in (0, 1, 95):
+        with pytest.raises(InputError, match=f"level must be between 0 and 1, got {level}"):
+            bootstrap(drawn(8, 5), n_boot=10, level=level)
 
 
 def test_the_mean_of_pictures_of_one_lesion_is_no_surer_than_one() -> None:

@@ -95,6 +95,17 @@ def test_screening_is_fitted_with_an_interval_and_scored_on_other_cases() -> Non
         assert low < value < high
 
 
+def test_the_seed_draws_the_lesions_of_every_interval() -> None:
+    case = calibrated(3)
+    one, other = (fit_screening(case, 0.9, n_boot=50, seed=seed) for seed in (0, 1))
+    assert one.threshold == other.threshold
+    assert (one.low, one.high) != (other.low, other.high)
+    here, there = (score_screening(case, one, n_boot=50, seed=seed) for seed in (0, 1))
+    for name, (value, *ends) in here.items():
+        assert value == there[name][0]
+        assert tuple(ends) != there[name][1:], name
+
+
 def test_the_threshold_s_interval_covers_that_of_very_many_cases() -> None:
     truth = fit_screening(calibrated(5, 200_000), 0.9, n_boot=1).threshold
     fitted = [fit_screening(calibrated(10 + i, 600), 0.9, n_boot=200) for i in range(60)]

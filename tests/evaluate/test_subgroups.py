@@ -47,6 +47,13 @@ def found(predictions: Predictions) -> dict[tuple[str, str], Subgroup]:
     return {(row.attribute, row.value): row for row in rows}
 
 
+@pytest.mark.parametrize("age", [-1, 121, 150.5])
+def test_an_age_that_nobody_reaches_is_named(age: float) -> None:
+    assert (age_band(0), age_band(120)) == ("under 30", "75 and over")
+    with pytest.raises(InputError, match=f"an age must be from 0 to 120 years, got {age:g}"):
+        age_band(age)
+
+
 def test_figures_by_hand(predictions: Predictions) -> None:
     """Of the men's and the unknown's naevi one of two is found, of the men's melanomas none."""
     female, male = (found(predictions)["sex", sex] for sex in ("female", "male"))
@@ -92,6 +99,17 @@ def test_without_a_difference_about_one_interval_in_twenty_misses_zero(share: fl
         rows = by_subgroup(*halves(labels, right, female), n_boot=200)
         missed += [not row.gap[1] <= 0 <= row.gap[2] for row in rows if row.attribute == "sex"]
     assert 0.02 < np.mean(missed) < 0.09
+
+
+def test_the_seed_draws_the_lesions_of_every_interval() -> None:
+    rng = np.random.default_rng(0)
+    labels, right, female = rng.integers(0, 2, 60), rng.random(60) < 0.7, rng.random(60) < 0.5
+    said, cases = halves(labels, right, female)
+    first, again, other = (by_subgroup(said, cases, n_boot=50, seed=seed)[0] for seed in (1, 1, 2))
+    assert first == again
+    for name in ("accuracy", "gap", "recall_mel"):
+        assert getattr(first, name)[0] == getattr(other, name)[0]
+        assert getattr(first, name)[1:] != getattr(other, name)[1:], name
 
 
 def test_a_diagnosis_that_no_other_case_has_is_in_neither_side_of_the_gap() -> None:

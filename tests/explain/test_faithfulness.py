@@ -56,7 +56,8 @@ def test_the_map_that_marks_what_decides_is_better_than_the_one_that_misses_it(
     assert right.deletion_area == pytest.approx(0.05 + 0.95 * nothing)
     assert wrong.deletion_area == pytest.approx(0.95 + 0.05 * nothing)
     assert right.insertion_area == pytest.approx(0.95 + 0.05 * nothing)
-    assert right.road > 0.3
+    # ROAD, too: the cell is there or not at all four shares, so half of 1 - 0, but for the noise.
+    assert right.road == pytest.approx(0.5, abs=0.03)
     assert right.road == pytest.approx(-wrong.road, abs=0.1)
 
 
@@ -139,3 +140,6 @@ def test_road_changes_the_chosen_cells_only(picture: np.ndarray) -> None:
     gone = removed(chosen, (7, 7), picture.shape)
     np.testing.assert_array_equal(filled[~gone], picture[~gone])
     assert filled[20:30, 40:50].mean() < 40  # black all round, so black inside, but for noise
+    grey = road_filled(np.full_like(picture, 200), chosen, (7, 7), np.random.default_rng(0))
+    assert grey[gone].mean() == pytest.approx(200, abs=0.2)
+    assert grey[gone].std() == pytest.approx(0.01 * 255, rel=0.05)

@@ -37,6 +37,15 @@ def test_the_highest_point_of_a_spot_in_the_middle_is_the_middle(cells: int) -> 
     assert localise(centred_gaussian((cells, cells)), View(), lesion).hit == 1
 
 
+def test_the_highest_point_of_a_plateau_off_the_diagonal_is_its_middle() -> None:
+    cells = np.zeros((1, 4), np.float32)
+    cells[0, 3] = 1  # as high all along the right edge of a picture of 40 x 160 pixels
+    lesion = np.zeros((40, 160), bool)
+    lesion[18:22, 148:] = True
+    assert localise(cells, View(), lesion).hit == 1
+    assert localise(cells, View(), np.roll(lesion, -15, axis=0)).hit == 0
+
+
 def test_only_what_was_seen_counts() -> None:
     right_half = View(left=0.5, width=0.5)
     found = localise(np.ones((2, 2), np.float32), right_half, LEFT_HALF)
@@ -58,7 +67,7 @@ def test_a_summary_by_hand() -> None:
     one = summarise(found, ["a", "b", "c"], n_boot=200)
     assert one.pictures == 3
     assert one.hit[0] == pytest.approx(1 / 3)
-    assert one.energy[0] == pytest.approx(0.45)
+    assert (one.energy[0], one.area[0]) == (pytest.approx(0.45), pytest.approx(0.3))
     assert one.ratio[0] == pytest.approx(0.9 / 0.6)  # the map of nothing is in neither sum
     assert one.ratio_each[0] == pytest.approx((3 + 0.75) / 2)
     assert one.ratio[1] <= one.ratio[0] <= one.ratio[2]
@@ -71,3 +80,9 @@ def test_pictures_of_one_lesion_are_drawn_together() -> None:
     apart = summarise(found, list("abcdefgh"), n_boot=500)
     together = summarise(found, list("aaaabbbb"), n_boot=500)
     assert together.hit[2] - together.hit[1] > apart.hit[2] - apart.hit[1]
+    rng = np.random.default_rng(0)
+    drawn = [Localised(1, *rng.uniform(0.2, 0.8, 2)) for _ in range(12)]
+    one, again, other = (summarise(drawn, list("abcdefghijkl"), seed=s) for s in (1, 1, 2))
+    assert one == again
+    for name in ("energy", "area", "ratio", "ratio_each"):
+        assert getattr(one, name)[1:] != getattr(other, name)[1:], name

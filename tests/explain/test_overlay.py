@@ -15,6 +15,7 @@ from dermx.explain.overlay import (
     contact_sheet,
     overlay,
     panel,
+    percent,
     save_overlay,
     seen,
     strongest,
@@ -200,6 +201,14 @@ def test_a_contact_sheet_shows_what_a_model_saw_that_cuts_to_the_lesion() -> Non
     assert (sheet == 230).all(axis=2).sum() < 20  # of the letters' edges; no skin
 
 
+def test_a_contact_sheet_shows_the_whole_of_what_was_seen_where_that_is_no_square() -> None:
+    pixels = np.full((300, 600, 3), 230, np.uint8)
+    pixels[100:200, 200:400] = 60  # all that was seen: twice as wide as high
+    part = View(left=1 / 3, top=1 / 3, width=1 / 3, height=1 / 3)
+    sheet = contact_sheet("one", [("all", [Tile(pixels, np.ones((2, 2), np.float32), part, "")])])
+    assert (sheet == 60).all(axis=2).sum() == pytest.approx(150 * 75, rel=0.03)
+
+
 def test_a_contact_sheet_shows_every_picture_beside_its_map() -> None:
     def tile(shade: int) -> Tile:
         pixels = np.full((150, 200, 3), shade, np.uint8)
@@ -237,6 +246,8 @@ def test_no_probability_is_rounded_to_certainty(
         changed = {**assessment.probabilities, "nv": probability}
         return panel(picture, replace(assessment, probabilities=changed), "nv")[:38]
 
+    assert [percent(p) for p in (0.0, 0.0099, 0.01)] == ["<1%", "<1%", "1%"]
+    assert [percent(p) for p in (0.99, 0.9901, 1.0)] == ["99%", ">99%", ">99%"]
     assert (titled(0.0) == titled(0.009)).all()
     assert (titled(1.0) == titled(0.991)).all()
     assert titled(0.5).shape != titled(0.51).shape or (titled(0.5) != titled(0.51)).any()

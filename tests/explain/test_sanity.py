@@ -81,6 +81,50 @@ def test_the_last_layers_are_drawn_afresh_and_the_first_are_not(
     assert not mixed.network.exists()
 
 
+def test_each_kind_of_layer_is_drawn_so_that_its_outputs_stay_as_large(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    """Twice the variance where an activation follows; a normalisation that changes nothing."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    shapes = {
+        "conv": (64, 3, 3, 3), "scale": (64,), "shift": (64,), "mean": (64,), "variance": (64,),
+        "product": (64, 256),
+    }  # fmt: skip
+    weights = [
+        numpy_helper.from_array(rng.uniform(1, 2, shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["pixels", "conv"], ["x0"]),
+        helper.make_node("Relu", ["x0"], ["x1"]),
+        helper.make_node(
+            "BatchNormalization", ["x1", "scale", "shift", "mean", "variance"], ["map"]
+        ),
+        helper.make_node("ReduceMean", ["map"], ["pooled"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["pooled", "product"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "kinds",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, 64, 64])],
+        [
+            helper.make_tensor_value_info("map", TensorProto.FLOAT, ["n", 64, None, None]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 256]),
+        ],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "network.onnx")
+    with forgotten(replace(bundle, network=tmp_path / "network.onnx"), 1.0, 0) as mixed:
+        after = weights_of(mixed.network)
+    assert after["conv"].var() == pytest.approx(2 / 27, rel=0.1)  # 3 x 3 x 3 values go in
+    assert after["product"].var() == pytest.approx(1 / 64, rel=0.1)  # 64 features go in
+    for name, value in {"scale": 1, "shift": 0, "mean": 0, "variance": 1}.items():
+        assert (after[name] == value).all(), name
+
+
 def test_of_networks_side_by_side_each_forgets_its_last_layers(
     bundle: Bundle, tmp_path: Path
 ) -> None:

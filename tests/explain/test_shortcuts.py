@@ -5,6 +5,7 @@ import pytest
 
 from dermx.diagnoses import CODES
 from dermx.errors import InputError
+from dermx.evaluate.intervals import bootstrap, percentile_interval, resampled
 from dermx.explain.shortcuts import answers, called, compare
 from dermx.model.bundle import Bundle
 from dermx.model.runtime import Session
@@ -33,6 +34,10 @@ def test_a_change_by_hand() -> None:
     before = predicted(["nv", "nv", "mel", "nv"], TRUTH)
     after = predicted(["mel", "nv", "nv", "nv"], TRUTH)
     found = compare("paint", before, after, n_boot=200)
+    one_of_three = predicted(["mel", "nv", "nv", "nv"], ["nv", "nv", "nv", "mel"])
+    assert compare("paint", one_of_three, one_of_three, n_boot=5).called_mel[0] == pytest.approx(
+        1 / 3
+    )
     assert (found.cases, found.lesions, found.classes) == (4, 4, 2)
     assert found.figures["accuracy"][0] == 0.25
     assert found.figures["balanced_accuracy_dermoscopic"][0] == 0.25
@@ -41,6 +46,29 @@ def test_a_change_by_hand() -> None:
     assert found.drops["recall_mel"][0] == 0.5
     assert found.other_answers[0] == 0.5
     assert found.called_mel[0] == 0.5  # one of the two naevi
+
+
+def test_intervals_are_those_of_the_bootstrap_and_lesions_count_once() -> None:
+    rng = np.random.default_rng(1)
+    truth = [CODES[i] for i in rng.integers(0, 3, 40)]  # nv, mel, bkl
+    before, after = (
+        predicted(
+            [c if rng.random() < 0.7 else "nv" for c in truth],
+            truth,
+            [f"lesion{i // 2}" for i in range(40)],
+        )
+        for _ in range(2)
+    )
+    found = compare("paint", before, after, n_boot=60, seed=3)
+    ends = bootstrap(after, n_boot=60, seed=3)
+    assert (found.lesions, found.classes) == (20, 3)
+    for name, (_, low, high) in found.figures.items():
+        assert (low, high) == pytest.approx(ends[name]), name
+    one, other = (resampled(part, n_boot=60, seed=3)["accuracy"] for part in (before, after))
+    assert found.drops["accuracy"][1:] == pytest.approx(percentile_interval(one - other))
+    benign = np.array(truth) != "mel"
+    called_so = after.logits.argmax(axis=1)[benign] == CODES.index("mel")
+    assert found.called_mel[0] == pytest.approx(called_so.mean())
 
 
 def test_no_change_has_no_drop_and_no_width() -> None:

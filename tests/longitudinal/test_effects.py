@@ -110,6 +110,22 @@ def test_what_one_patient_alone_tells_has_no_interval(errors: Errors) -> None:
     assert np.isnan(study.without_one[3, 1:]).all()
 
 
+@pytest.mark.parametrize("errors", ["robust", "bootstrap", "plain"])
+def test_an_interval_as_wide_as_its_p_value_ends_at_zero(errors: Errors) -> None:
+    weak = replace(SHIPPED_STUDY, effects=(0.0, -1.0, -2.0), response_sd=0.5, patients=8,
+                   days=(8, 8, 8))  # fmt: skip
+    visits = simulate_study(weak, 2).visits
+    for i, effect in enumerate(treatment_effects(visits, ModelConfig(errors=errors)).effects):
+        if effect.p > 0.001:  # of the bootstrap, a smaller one is of too few draws
+            level = ModelConfig(errors=errors, level=1 - effect.p)
+            same = treatment_effects(visits, level).effects[i]
+            assert min(abs(same.low), abs(same.high)) < 0.02 * (same.high - same.low)
+        assert 1e-12 < effect.plain_p < 0.5
+        level = ModelConfig(level=1 - effect.plain_p)
+        same = treatment_effects(visits, level).effects[i]
+        assert min(abs(same.plain_low), abs(same.plain_high)) < 1e-3
+
+
 def test_what_two_patients_tell_has_a_wide_interval() -> None:
     pills, cream, _ = treatment_effects(cream_for([3, 5])).effects
     assert cream.df == pytest.approx(1, abs=0.2)
@@ -149,6 +165,7 @@ def test_two_patients_are_too_few_and_three_are_wide() -> None:
         ({"random": "slope"}, "random must be one of intercept, treatment, day, got 'slope'"),
         ({"errors": "none"}, "errors must be one of robust, bootstrap, plain, got 'none'"),
         ({"level": 95}, "below 1, got 95"),
+        ({"level": 1.0}, "below 1, got 1"),
         ({"skip_days": -1}, "skip_days must be 0 or more, got -1"),
         ({"n_boot": 10}, "n_boot must be at least 99, got 10"),
     ],

@@ -20,6 +20,10 @@ def test_memory_and_size_are_those_of_nlme() -> None:
     noise, said = fit_noise(read_visits()), R["study_noise_nlme"]
     assert noise.rho == pytest.approx(said["rho"][0], abs=1e-4)
     assert noise.sd == pytest.approx(said["sd"][0], abs=1e-4)
+    # Days that hang together are worth (1 - rho) / (1 + rho) independent ones; 30 means are taken.
+    independent = (len(read_visits()) - 30) * (1 - noise.rho) / (1 + noise.rho)
+    assert noise.df == pytest.approx(independent)
+    assert noise.rho > 0
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.4, 0.9])

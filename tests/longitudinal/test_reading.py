@@ -202,6 +202,8 @@ def test_days_after_a_change_are_left_out_by_the_calendar() -> None:
     assert rest.day[rest.treatment == 0].tolist() == [1, 2, 3, 4, 5]
     assert rest.day[rest.treatment == 1].tolist() == [13, 14, 15, 16, 17, 18]
     assert rest.left_out == 2
+    assert len(visits.without_first_days(0)) == len(visits)
+    assert not any("left out" in note for note in notes_on(visits))
     with pytest.raises(ConfigError, match="leaves patient A with 4 days of Cream, fewer than 5"):
         visits.without_first_days(5)
     with pytest.raises(ConfigError, match="must be 0 or more, got -1"):

@@ -50,6 +50,10 @@ def test_every_other_model_is_shown_and_this_one_only_once(shipped: TreatmentStu
     for beside, effect in zip(plain.effects, shipped.effects, strict=True):
         assert (beside.low, beside.high) == (effect.plain_low, effect.plain_high)
         assert effect.high - effect.low > 2 * (beside.high - beside.low)
+    settled = {variant.name: variant.config for variant in shipped.variants}
+    assert settled["without the first 7 days of a treatment"] == ModelConfig(skip_days=7)
+    assert settled["with a straight trend over days"] == ModelConfig(trend=True)
+    assert settled["bootstrap of patients"] == ModelConfig(errors="bootstrap")
 
 
 def test_a_variant_that_can_t_be_fitted_is_named_with_its_reason(
@@ -111,6 +115,12 @@ def test_one_patient_gets_the_own_change_and_no_average() -> None:
     )
     assert study.points()["average"] == [None] * len(study.visits)
     json.dumps(study.to_dict(), allow_nan=False)
+
+
+def test_three_patients_are_enough_for_an_average() -> None:
+    study = study_of(patients(read_visits(), 3))
+    assert len(study.effects) == 3
+    assert not any("Average effects need" in note for note in study.notes)
 
 
 def test_days_left_out_are_left_out_everywhere() -> None:

@@ -16,7 +16,7 @@ from dermx.model.runtime import Session
 onnx = pytest.importorskip("onnx", reason="merging needs dermx[train]")
 
 
-def network(pool: str, cell: int) -> bytes:
+def network(pool: str, cell: int, opset: int) -> bytes:
     """Each cell's mean or largest R, G, B, beside the mean over the map."""
     from onnx import TensorProto, helper
 
@@ -33,18 +33,25 @@ def network(pool: str, cell: int) -> bytes:
             helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3]),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     return bytes(model.SerializeToString())
 
 
-def member(folder: Path, like: Bundle, seed: int, pool: str = "MaxPool", cell: int = 8) -> Bundle:
+def member(
+    folder: Path,
+    like: Bundle,
+    seed: int,
+    pool: str = "MaxPool",
+    cell: int = 8,
+    opset: int = 17,
+) -> Bundle:
     rng = np.random.default_rng(seed)
     return write_bundle(
-        folder / f"{pool}{cell}-{seed}",
+        folder / f"{pool}{cell}-{seed}-{opset}",
         name="m",
         architecture=pool,
         preprocess=like.preprocess,
-        network_bytes=network(pool, cell),
+        network_bytes=network(pool, cell, opset),
         weight=rng.normal(size=(8, 3)),
         bias=rng.normal(size=8),
         figures={},
@@ -123,6 +130,9 @@ def test_models_that_don_t_fit_each_other_are_refused(tiny_bundle: Bundle, tmp_p
     finer = member(tmp_path, tiny_bundle, 1, "MaxPool", 4)
     with pytest.raises(BundleError, match=r"gives maps of \(4, 4\), .* of \(8, 8\) cells"):
         merge([tiny_bundle, finer], both)
+    older = member(tmp_path, tiny_bundle, 1, opset=16)
+    with pytest.raises(BundleError, match=r"use different ONNX operators, .*16.*export them again"):
+        merge([tiny_bundle, older], both)
     turned = replace(tiny_bundle, codes=CODES[::-1])
     with pytest.raises(BundleError, match="answers"):
         merge([tiny_bundle, turned], both)

@@ -129,6 +129,20 @@ def test_a_network_for_other_inputs_is_refused_before_it_runs(
         Session(replace(tiny_bundle, network=tmp_path / "network.onnx"))
 
 
+def test_a_network_that_doesn_t_say_how_many_features_it_gives_is_opened(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(tiny_bundle.network)
+    for value in model.graph.output:
+        value.type.tensor_type.shape.dim[1].dim_param = "channels"
+    onnx.save(model, tmp_path / "network.onnx")
+    pixels = np.full((1, 32, 32, 3), 255, np.uint8)
+    _, features = Session(replace(tiny_bundle, network=tmp_path / "network.onnx")).run(pixels)
+    np.testing.assert_allclose(features, [[1, 1, 1]], atol=1e-6)
+
+
 def test_a_head_of_another_network_is_refused(tiny_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="gives 3 features, the linear layer takes 5"):
         Session(replace(tiny_bundle, weight=np.zeros((8, 5), np.float32)))

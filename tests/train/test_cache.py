@@ -46,12 +46,17 @@ def test_a_second_opening_decodes_nothing(paths: list[Path], tmp_path: Path) -> 
 def test_another_recipe_or_a_changed_file_is_decoded_anew(
     paths: list[Path], tmp_path: Path
 ) -> None:
-    open_cache(tmp_path / "cache", paths, decode, recipe="as is")
-    dark = open_cache(tmp_path / "cache", paths, lambda p: decode(p) * 0, recipe="dark")
+    folder, said = tmp_path / "cache", []
+    open_cache(folder, paths, decode, recipe="as is", say=said.append)
+    assert said == []
+    dark = open_cache(folder, paths, lambda p: decode(p) * 0, recipe="dark", say=said.append)
     assert dark[5].max() == 0
     Image.fromarray(np.full((33, 33, 3), 99, np.uint8)).save(paths[0])
-    changed = open_cache(tmp_path / "cache", paths, decode, recipe="dark")
+    changed = open_cache(folder, paths, decode, recipe="dark", say=said.append)
     assert (changed[0] == 99).all()
+    open_cache(folder, paths, decode, recipe="dark", say=said.append)
+    told = f"{folder}: of other settings, or the pictures have changed since; decoded anew"
+    assert said == [told, told]
 
 
 @pytest.mark.parametrize("name", ["index.npz", "pixels.bin"])

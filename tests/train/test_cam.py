@@ -176,6 +176,34 @@ def test_a_convolution_in_a_channels_last_network_has_its_channels_first(
     np.testing.assert_array_equal(found, cam(turned, pixels, 0, layer="last", method=method))
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [(64, 96), (64, 64), (70, 50)])
+def test_a_layer_inside_a_convnext_block_has_its_channels_last(
+    size: tuple[int, int], method: str
+) -> None:
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 5, 4, 4, padding=2)
+            self.norm, self.mlp, self.out = (
+                torch.nn.LayerNorm(5), torch.nn.Linear(5, 5), torch.nn.Identity()
+            )  # fmt: skip
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            turned = self.mlp(self.norm(self.conv(x).permute(0, 2, 3, 1)))
+            return self.out(turned.permute(0, 3, 1, 2)).square().mean((2, 3))
+
+    torch.manual_seed(0)
+    block, picture = Block(), torch.randn(2, 3, *size)
+    found = cam(block, picture, 0, layer="mlp", method=method)
+    assert found.any()
+    np.testing.assert_array_equal(found, cam(block, picture, 0, layer="out", method=method))
+    convnext = build_network("test_convnext", CLASSES, pretrained=False)
+    for layer in ("norm", "mlp", "mlp.act", "conv_dw"):
+        found = cam(convnext, picture, 0, layer=f"stages.0.blocks.0.{layer}", method=method)
+        assert found.shape == (2, size[0] // 4, size[1] // 4)
+
+
 def test_one_cell_of_many_channels_is_no_map(
     channels_last: torch.nn.Module, pixels: torch.Tensor
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -18,7 +19,14 @@ from dermx.errors import ConfigError, DataError
 from dermx.train import loop
 from dermx.train.checkpoint import Progress
 from dermx.train.guide import Guide
-from dermx.train.loop import Pictures, averaged, fit, loader_processes, update_average
+from dermx.train.loop import (
+    Pictures,
+    averaged,
+    fit,
+    loader_processes,
+    seed_epoch,
+    update_average,
+)
 from dermx.train.network import build_network
 
 Task = tuple[Pictures, Pictures]
@@ -343,6 +351,24 @@ def test_a_process_bound_to_two_cores_loads_with_two(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr(loop, "usable_cores", lambda: 2)
     assert loader_processes(-1, torch.device("cuda")) == 2
+
+
+def test_processes_on_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "usable_cores", lambda: 16)
+    for processes, each in ((1, 8), (2, 8), (4, 4), (32, 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert loader_processes(-1, torch.device("cuda")) == each
+
+
+def test_every_process_and_epoch_drops_other_features_and_one_alone_draws_as_before() -> None:
+    def drawn(epoch: int, process: int) -> tuple[bool, ...]:
+        seed_epoch(3, epoch, process)
+        return tuple(F.dropout(torch.ones(64)).bool().tolist())
+
+    masks = [drawn(epoch, process) for epoch in (0, 1) for process in (0, 1, 2)]
+    assert len(set(masks)) == 6
+    torch.manual_seed(3 * 1_000_003 + 1)
+    assert masks[3] == tuple(F.dropout(torch.ones(64)).bool().tolist())
 
 
 def test_a_batch_that_does_not_divide_is_refused(

@@ -88,6 +88,14 @@ def test_oversampling_uses_every_picture_nearly_equally_often() -> None:
     assert set(times) == {4, 5}  # 30 = 7 * 4 + 2
 
 
+def test_a_class_without_pictures_is_passed_over() -> None:
+    drawn = draw_epoch(np.array([2, 0, 2]), np.array([3, 0, 1]), np.random.default_rng(0))
+    assert np.bincount(drawn, minlength=3)[1] == 3
+    assert len(drawn) == 4
+    drawn = draw_epoch(np.array([0, 0]), np.array([2, 5]), np.random.default_rng(0))
+    assert sorted(drawn.tolist()) == [0, 1]
+
+
 def test_undersampling_repeats_no_picture() -> None:
     labels = np.zeros(50, int)
     drawn = draw_epoch(labels, np.array([20]), np.random.default_rng(3))

@@ -35,8 +35,10 @@ def test_a_confidence_of_one_falls_into_the_last_bin_and_a_bin_has_its_lower_edg
     # 1.0 right and 14/15 wrong share the last of 15 bins: |1 + 0 - 1 - 14/15| / 2.
     probs = np.array([[1.0, 0.0], [14 / 15, 1 / 15]])
     assert expected_calibration_error(probs, np.array([0, 1])) == pytest.approx(7 / 15)
-    counts = reliability(probs, np.array([0, 1])).counts
-    assert counts.tolist() == [0] * 14 + [2]
+    table = reliability(probs, np.array([0, 1]))
+    assert table.counts.tolist() == [0] * 14 + [2]
+    assert table.confidence[-1] == pytest.approx((1 + 14 / 15) / 2)
+    assert table.accuracy[-1] == 0.5
 
 
 def test_a_reliability_table_in_json_has_none_where_a_bin_is_empty() -> None:
@@ -124,21 +126,25 @@ def test_smooth_ece_agrees_with_relplot(sharpness: float) -> None:
     assert smooth_calibration_error(probs, labels) == pytest.approx(expected, abs=2e-3, rel=0.03)
 
 
+@pytest.mark.parametrize("ridge", [1e-6, 0.1])
 @pytest.mark.parametrize("method", ["temperature", "bias", "vector"])
-def test_the_fit_has_the_least_loss_that_scipy_finds(method: str) -> None:
+def test_the_fit_has_the_least_loss_that_scipy_finds(method: str, ridge: float) -> None:
     optimize = pytest.importorskip("scipy.optimize")
     logits, labels = drawn(400)
     logits = 1.7 * logits + np.arange(5) / 3
-    ours = fit_calibration(logits, labels, method, ridge=1e-6)  # type: ignore[arg-type]
+    ours = fit_calibration(logits, labels, method, ridge=ridge)  # type: ignore[arg-type]
+    scales, biases = {"temperature": (1, 0), "bias": (1, 5), "vector": (5, 5)}[method]
+    unmoved = np.r_[np.ones(scales), np.zeros(biases)]
 
     def loss(parameters: np.ndarray) -> float:
-        scale = parameters[: 5 if method == "vector" else 1]
-        bias = parameters[-5:] if method != "temperature" else 0
-        return log_loss(softmax(scale * logits + bias), labels)
+        scale, bias = parameters[:scales], parameters[scales:] if biases else 0
+        pull = ridge * ((parameters - unmoved) ** 2).sum() if biases else 0.0
+        return log_loss(softmax(scale * logits + bias), labels) + pull
 
-    size = {"temperature": 1, "bias": 6, "vector": 10}[method]
-    theirs = optimize.minimize(loss, np.r_[np.ones(size)], method="L-BFGS-B")
-    assert log_loss(ours.probs(logits), labels) == pytest.approx(theirs.fun, abs=1e-4)
+    theirs = optimize.minimize(loss, unmoved, method="L-BFGS-B")
+    found = np.r_[ours.scale[:scales], ours.bias[:biases]]
+    assert loss(found) == pytest.approx(theirs.fun, abs=1e-6)
+    assert found[:scales] == pytest.approx(theirs.x[:scales], abs=5e-3)
 
 
 def test_classwise_is_platt_scaling_of_each_class() -> None:
@@ -152,6 +158,14 @@ def test_classwise_is_platt_scaling_of_each_class() -> None:
         assert ours.scale[k] == pytest.approx(theirs.coef_[0, 0], abs=0.01)
         assert ours.bias[k] == pytest.approx(theirs.intercept_[0], abs=0.01)
     assert ours.probs(logits).sum(axis=1) == pytest.approx(np.ones(800))
+
+
+@pytest.mark.parametrize("method", ["bias", "vector", "classwise"])
+def test_an_endless_pull_changes_nothing(method: str) -> None:
+    logits, labels = drawn(200)
+    pulled = fit_calibration(2 * logits, labels, method, ridge=1e6)  # type: ignore[arg-type]
+    np.testing.assert_allclose(pulled.scale, 1, atol=1e-5)
+    np.testing.assert_allclose(pulled.bias, 0, atol=1e-5)
 
 
 def test_oversampling_is_taken_back_by_the_bias() -> None:
@@ -195,6 +209,12 @@ def test_what_can_not_be_fitted_is_refused() -> None:
     logits, labels = drawn(100)
     with pytest.raises(InputError, match=r"need one label per case, got \(100, 5\) and 99 labels"):
         fit_calibration(logits, labels[:99])
+    for figure in (
+        expected_calibration_error, classwise_calibration_error, smooth_calibration_error,
+        brier_score, log_loss, reliability, consistent_temperature,
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=r"need one label per case, got \(100, 5\) and 99"):
+            figure(softmax(logits), labels[:99])
     with pytest.raises(InputError, match="labels must be 0 to 4, got -1 to 4"):
         fit_calibration(logits, np.where(labels == 0, -1, labels))
     with pytest.raises(InputError, match="hold NaN or infinity"):

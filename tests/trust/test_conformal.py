@@ -111,12 +111,25 @@ def test_no_margin_makes_the_worst_case_of_nineteen_the_threshold() -> None:
         assert sets.thresholds[0] == pytest.approx(1 - top[from_the_worst - 1])
 
 
+def test_coverage_and_size_by_hand_with_a_last_class_that_has_no_case() -> None:
+    inside = np.array([[1, 1, 0], [0, 1, 1], [0, 1, 0], [1, 1, 1]], bool)
+    found = coverage_of(inside, np.array([0, 0, 1, 1]))
+    assert (found.share, found.size) == (0.75, 2.0)
+    np.testing.assert_array_equal(found.of_class, [0.5, 1, np.nan])
+    np.testing.assert_array_equal(found.size_of_class, [2, 2, np.nan])
+    assert found.cases.tolist() == [2, 2, 0]
+    probs = np.tile([0.5, 0.3, 0.2], (20, 1))
+    assert fit_sets(probs, np.arange(20) % 2).cases.tolist() == [10, 10, 0]
+
+
 def test_too_few_cases_are_refused_by_name_with_what_is_needed() -> None:
     logits, labels = drawn(400)
     kept = np.r_[np.flatnonzero(labels == 2)[:8], np.flatnonzero(labels != 2)]
     codes = ("nv", "mel", "df", "bcc", "vasc")
     with pytest.raises(InputError, match=r"truth in 90%: df \(8\); need 9 of each class"):
         fit_sets(softmax(logits[kept]), labels[kept], codes=codes)
+    with pytest.raises(InputError, match=r"need one label per case, got \(400, 5\) and 399"):
+        fit_sets(softmax(logits), labels[:399])
     with pytest.raises(InputError, match="coverage must be between 0 and 1, got 1"):
         fit_sets(softmax(logits), labels, coverage=1)
     with pytest.raises(InputError, match="no score 'rap'"):

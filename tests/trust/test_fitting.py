@@ -8,6 +8,7 @@ import pytest
 from dermx.errors import InputError
 from dermx.records import Predictions, softmax
 from dermx.trust.calibration import fit_calibration
+from dermx.trust.conformal import fit_sets
 from dermx.trust.fitting import (
     Wanted,
     calibrated,
@@ -16,6 +17,7 @@ from dermx.trust.fitting import (
     fit_trust,
     left_out,
     left_out_losses,
+    rule_doubt,
 )
 from dermx.trust.gate import Gate
 from dermx.trust.verdict import Trust, judge
@@ -63,11 +65,12 @@ def test_cases_that_no_calibration_can_be_judged_on_are_refused() -> None:
 
 def test_a_class_without_cases_has_no_threshold_and_is_said_to_have_none() -> None:
     known = world(600)
-    few = known.select(known.labels != 6)
-    wanted = Wanted(n_boot=20)
-    trust = fit_trust(few, few, *layer(), gate=None, views=8, dropout=0.2, wanted=wanted)
-    assert trust.facts["classes_without_threshold"] == ["df"]
-    assert np.flatnonzero(np.isnan(trust.sets.thresholds)).tolist() == [6]
+    wanted = Wanted(method="temperature", n_boot=20)
+    for absent, code in ((6, "df"), (7, "acne")):
+        few = known.select(known.labels != absent)
+        trust = fit_trust(few, few, *layer(), gate=None, views=8, dropout=0.2, wanted=wanted)
+        assert trust.facts["classes_without_threshold"] == [code]
+        assert np.flatnonzero(np.isnan(trust.sets.thresholds)).tolist() == [absent]
 
 
 def test_what_is_used_is_as_sure_as_it_is_right_on_lesions_left_out() -> None:
@@ -109,8 +112,47 @@ def test_lesions_never_come_apart() -> None:
 def test_no_doubt_is_switched_on_that_does_not_beat_confidence(trust: Trust) -> None:
     gains = trust.facts["augrc_gain_over_confidence"]
     assert all(row["low"] <= row["gain"] <= row["high"] for row in gains.values())
+    assert not {"confidence", "rule"} & gains.keys()
     assert (trust.rule.max_set is None) == (gains["set size"]["low"] <= 0)
     assert (trust.rule.max_information is None) == (gains["dropout information"]["low"] <= 0)
+
+
+def test_doubts_that_beat_confidence_turn_away_a_twentieth_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dermx.trust.fitting.worth", lambda *_: (0.02, 0.01, 0.03))
+    known = world(900)
+    wanted = Wanted(answered=0.8, n_boot=2)
+    trust = fit_trust(known, known, *layer(), gate=None, views=8, dropout=0.2, wanted=wanted)
+    judged, rule = judge(trust, known.features, *layer()), trust.rule
+    assert rule.max_set is not None
+    sizes = judged.inside.sum(axis=1)
+    assert (sizes > rule.max_set).mean() <= 0.05 < (sizes > rule.max_set - 1).mean()
+    assert (judged.information > rule.max_information).mean() == pytest.approx(0.05, abs=0.002)
+    # The threshold of confidence takes up the rest, as if what is turned away were as confident.
+    others = rule_doubt(rule, judged)
+    assert set(others) == {0.0, 1.0}
+    unsure = judged.confidence < rule.min_confidence
+    assert (1 - unsure.mean()) * (1 - others.mean()) == pytest.approx(0.8, abs=0.01)
+    np.testing.assert_array_equal(judged.abstain, unsure | (others > 0))
+
+
+def test_what_is_asked_for_reaches_the_part_it_is_asked_of() -> None:
+    known = world(900)
+    given = {"gate": None, "views": 8, "dropout": 0.2}
+    wanted = Wanted(method="bias", score="aps", coverage=0.8, margin=0.5, sensitivity=0.7, n_boot=2)
+    trust = fit_trust(known, known, *layer(), **given, wanted=wanted)  # type: ignore[arg-type]
+    probs = fit_consistent(known, "bias").probs(known.logits)
+    assert trust.calibration.method == "bias"
+    asked = {"coverage": 0.8, "score": "aps", "groups": known.groups}
+    sets = fit_sets(probs, known.labels, margin=0.5, **asked)  # type: ignore[arg-type]
+    np.testing.assert_allclose(trust.sets.thresholds, sets.thresholds)
+    plain = fit_sets(probs, known.labels, **asked)  # type: ignore[arg-type]
+    assert (plain.thresholds < sets.thresholds).any()
+    danger = np.isin(known.labels, [known.codes.index(code) for code in ("mel", "bcc", "akiec")])
+    found = judge(trust, known.features, *layer()).refer[danger].mean()
+    assert found == pytest.approx(0.7, abs=1 / danger.sum())
+    assert trust.screening.sensitivity == 0.7
 
 
 def test_the_wanted_share_is_answered_where_it_was_fitted() -> None:
@@ -158,6 +200,7 @@ def test_out_of_fold_logits_may_come_from_other_networks() -> None:
     [
         ({"coverage": 90.0}, "coverage must be between 0 and 1, got 90"),
         ({"coverage": 1.0}, "coverage must be between 0 and 1, got 1"),
+        ({"coverage": 0.0}, "coverage must be between 0 and 1, got 0"),
         ({"answered": 0.0}, r"answered must be in \(0, 1\], got 0"),
         ({"sensitivity": 2.0}, r"sensitivity must be in \(0, 1\], got 2"),
     ],

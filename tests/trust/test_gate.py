@@ -78,7 +78,7 @@ def test_a_foreign_gate_is_refused() -> None:
     with pytest.raises(BundleError, match="arrays have shapes"):
         Gate.from_parts(settings, {**arrays, "gate_offsets": np.zeros(3)})
     with pytest.raises(BundleError, match="holds NaN and would let everything in"):
-        Gate.from_parts(settings, {**arrays, "gate_offsets": np.nan * arrays["gate_offsets"]})
+        Gate.from_parts(settings, {**arrays, "gate_offsets": np.array([1.0, np.nan])})
     with pytest.raises(InputError, match=r"features \(n, 4\).*another model"):
         hand_made().admit(np.zeros((1, 5)), LOGITS[:1])
 

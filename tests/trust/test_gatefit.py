@@ -8,7 +8,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from dermx.errors import InputError
 from dermx.records import Predictions
-from dermx.trust.gatefit import by_picture, cross_fit, discriminant, fit_gate
+from dermx.trust.gatefit import CrossFitted, by_picture, cross_fit, discriminant, fit_gate
 
 ACNE = 7
 WIDTH = 10
@@ -75,6 +75,33 @@ def test_every_class_with_enough_cases_is_let_in_as_often_as_wanted() -> None:
     assert max(out[JUDGED.labels == label].mean() for label in (0, 6)) > 0  # and not laxer
 
 
+def test_the_strangest_class_with_enough_cases_sets_the_threshold_by_hand() -> None:
+    """300 naevi at 0 to 1, 30 dermatofibromas of 15 patients at 2 to 3, acne at 0 to 1."""
+    odds = np.r_[np.linspace(0, 1, 300), np.linspace(2, 3, 30), np.linspace(0, 1, 100)]
+    # Of ten strangers that get an answer of acne, the third lies above 0.25 of the known acne.
+    levels, kinds = np.r_[0.05, 0.15, np.linspace(0.25, 0.95, 8)], ("clinical",) * 10
+    crossed = CrossFitted(odds=odds, levels=levels, answered=np.ones(10, int), kinds=kinds)
+    gate = fit_gate(KNOWN, STRANGERS, KINDS, JUDGED, acceptance=0.9, let_in=0.25, crossed=crossed)
+    # Wanted are 0.9 and one standard error of 15 patients, 0.077: the 30th of 30 from 28.35 up.
+    assert gate.offsets[0] == pytest.approx(3)
+    # Of acne 0.9 + sqrt(0.09 / 50): the 94th step of 99 from 93.3 up.
+    assert gate.offsets[1] == pytest.approx(94 / 99)
+    # The level 0.25 of 100 acne cases is the 24th step of 99.
+    assert gate.cautions == pytest.approx([0, 24 / 99 - 94 / 99])
+
+
+def test_how_drawings_differ_among_themselves_changes_no_weight() -> None:
+    drawings = some(60, 6, -1, 22, "drawn", ACNE)
+    wild = replace(drawings, features=drawings.features.copy())
+    middle = drawings.features.mean(axis=0)
+    wild.features[:] = middle + 5 * (drawings.features - middle)
+    one, other = (
+        fit_gate(KNOWN, together(STRANGERS, drawn), [*KINDS, *["drawn"] * 60], JUDGED)
+        for drawn in (drawings, wild)
+    )
+    np.testing.assert_allclose(one.weight, other.weight, atol=1e-3)
+
+
 def test_few_groups_are_let_in_more_often_than_wanted() -> None:
     """A standard error is added: of 100 pictures of nine patients, all are let in."""
     few = world(10)
@@ -85,6 +112,14 @@ def test_few_groups_are_let_in_more_often_than_wanted() -> None:
     assert (crossed.odds[acne] <= gate.offsets[1]).all()  # 0.9 + 0.1 is all of them
     nevi = crossed.odds[few.labels == 0] <= gate.offsets[0]
     assert 0.9 < nevi.mean() < 1
+
+
+def test_thresholds_are_set_with_the_shrinkage_that_is_asked_for() -> None:
+    gate = fit_gate(KNOWN, STRANGERS, KINDS, JUDGED, shrinkage=0.5)
+    crossed = cross_fit(KNOWN, STRANGERS, KINDS, JUDGED, shrinkage=0.5)
+    same = fit_gate(KNOWN, STRANGERS, KINDS, JUDGED, shrinkage=0.5, crossed=crossed)
+    np.testing.assert_array_equal(gate.offsets, same.offsets)
+    assert (gate.offsets != fit_gate(KNOWN, STRANGERS, KINDS, JUDGED).offsets).all()
 
 
 def test_strangers_that_lie_elsewhere_are_turned_away_for_their_reason() -> None:
@@ -178,6 +213,8 @@ def test_what_can_not_be_fitted_is_refused() -> None:
         fit_gate(KNOWN, STRANGERS, ["martian"] * 120, JUDGED)
     with pytest.raises(InputError, match=r"acceptance must be .* got 0 and 0.1"):
         fit_gate(KNOWN, STRANGERS, KINDS, JUDGED, acceptance=0)
+    with pytest.raises(InputError, match="no picture of any stranger is left to fit the gate on"):
+        fit_gate(KNOWN, STRANGERS.select(np.arange(0)), [], JUDGED)
     one = STRANGERS.select(np.arange(60))
     alike = Predictions(
         images=one.images, groups=["rosacea"] * 60, labels=one.labels, logits=one.logits,

@@ -86,6 +86,26 @@ def test_mahalanobis_of_one_class_by_hand() -> None:
     assert sphere.score(one, np.zeros((1, 8))) == pytest.approx([5 / 1.25])
 
 
+def test_neither_the_order_of_known_cases_nor_a_class_without_any_changes_a_distance() -> None:
+    some = KNOWN.select(np.flatnonzero(~np.isin(KNOWN.labels, [2, 7])))
+    mixed = some.select(np.random.default_rng(4).permutation(len(some.labels)))
+    for relative in (False, True):
+        one, other = (
+            fit_mahalanobis(part, relative=relative, shrinkage=0.1).score(NEW.features, NEW.logits)
+            for part in (some, mixed)
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    # By hand: within-class covariance, its inverse, the nearest of six means.
+    means = {k: some.features[some.labels == k].mean(axis=0) for k in np.unique(some.labels)}
+    within = some.features - np.stack([means[k] for k in some.labels])
+    inverse = np.linalg.inv(within.T.astype(float) @ within / len(within))
+    apart = [
+        ((NEW.features - m) @ inverse * (NEW.features - m)).sum(axis=1) for m in means.values()
+    ]
+    found = fit_mahalanobis(mixed, shrinkage=0.0).score(NEW.features, NEW.logits)
+    np.testing.assert_allclose(found, np.min(apart, axis=0), rtol=1e-3)
+
+
 @given(st.floats(-50, 50), st.integers(0, 2**16))
 def test_confidence_ignores_a_shift_of_all_logits_and_energy_follows_it(
     shift: float, seed: int

@@ -32,6 +32,7 @@ def test_risk_and_coverage_by_hand() -> None:
     assert augrc(doubt, wrong) == pytest.approx(0.5 * 0.125 + 0.25 * 0.375)
     assert accuracy_at(doubt, wrong, 0.5) == pytest.approx(0.75)
     assert accuracy_at(doubt, wrong, 1.0) == pytest.approx(0.5)
+    assert accuracy_at(np.zeros(4), wrong, 0.25) == pytest.approx(0.5)  # all are alike
 
 
 def test_augrc_is_its_closed_form_in_the_auroc_of_errors() -> None:
@@ -108,6 +109,8 @@ def test_net_benefit_by_hand() -> None:
     # At 0.2: two found, one unneeded at 0.25 each, per five cases.
     assert net_benefit(probability, positive, np.array([0.2])) == pytest.approx([(2 - 0.25) / 5])
     assert refer_all(positive, np.array([0.2])) == pytest.approx([(2 - 3 * 0.25) / 5])
+    # At 0.6 those of 0.6 are referred: two found, one unneeded at 1.5.
+    assert net_benefit(probability, positive, np.array([0.6])) == pytest.approx([(2 - 1.5) / 5])
 
 
 def test_what_makes_no_sense_is_refused() -> None:

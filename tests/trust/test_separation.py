@@ -53,15 +53,27 @@ def test_a_row_keeps_near_and_far_apart_and_names_every_class() -> None:
     assert row["auroc_clinical"] == 0.75
     assert row["auroc_everyday"] == 1.0
     assert row["auroc_clinical_acne"] == 0.5  # above 2, below 3
+    assert (row["fpr95_clinical"], row["fpr95_everyday"]) == (1.0, 0.0)  # 3.0 lets all known in
     assert (row["let_in_clinical"], row["rejected_acne"]) == (0.0, 0.5)
     assert row["rejected_df"] is None
+
+
+def test_clinical_strangers_are_set_against_acne_and_let_in_at_the_threshold() -> None:
+    known, labels = np.array([9.0, 2.0, 3.0]), np.array([0, 7, 7])
+    row = detector_row(
+        known, labels, np.array([2.5, 4.0]), ["clinical"] * 2, codes=CODES, threshold=2.5
+    )
+    assert row["auroc_clinical_acne"] == 0.75  # three of four pairs; against all known, 3 of 6
+    assert row["auroc_clinical"] == 0.5
+    assert row["let_in_clinical"] == 0.5  # what is at the threshold is let in
 
 
 def test_no_known_case_and_no_share_are_refused() -> None:
     with pytest.raises(InputError, match="no known case to set a threshold with"):
         threshold_at(np.zeros(0), 0.95)
-    with pytest.raises(InputError, match=r"in \(0, 1\], got 0"):
-        threshold_at(np.zeros(2), 0)
+    for share in (0, 1.5):
+        with pytest.raises(InputError, match=rf"in \(0, 1\], got {share}"):
+            threshold_at(np.zeros(2), share)
 
 
 def test_a_score_that_is_always_wrong_is_drawn_as_the_others_are() -> None:

@@ -9,8 +9,9 @@ from dermx.diagnoses import CODES
 from dermx.errors import BundleError
 from dermx.records import softmax
 from dermx.trust.gate import NO_LESION, OTHER, STRANGERS
+from dermx.trust.referral import Rule
 from dermx.trust.uncertainty import dropout_logits, mutual_information, predictive_entropy
-from dermx.trust.verdict import Trust, judge, message, trust_keys
+from dermx.trust.verdict import Screening, Trust, judge, message, trust_keys
 
 from .conftest import layer, strangers, world
 
@@ -46,6 +47,46 @@ def test_a_certain_danger_is_no_more_than_certain(trust: Trust) -> None:
     probs = trust.calibration.probs(cases.features[:, :8])
     assert probs[:, danger].sum(axis=1).max() > 1
     assert judge(trust, cases.features, *layer()).malignant.max() == 1
+
+
+def test_every_part_of_the_rule_sees_its_own_figure(trust: Trust) -> None:
+    cases = world(300, seed=11)
+    plain = judge(replace(trust, gate=None, rule=Rule(min_confidence=0)), cases.features, *layer())
+    assert not plain.abstain.any()
+    sizes, scattered = plain.inside.sum(axis=1), float(np.median(plain.information))
+    for rule, expected in (
+        (Rule(min_confidence=0, max_set=2), sizes > 2),
+        (Rule(min_confidence=0, max_information=scattered), plain.information > scattered),
+        (Rule(min_confidence=0.5), plain.confidence < 0.5),
+    ):
+        judged = judge(replace(trust, gate=None, rule=rule), cases.features, *layer())
+        assert 0 < expected.sum() < 300
+        np.testing.assert_array_equal(judged.abstain, expected)
+
+
+def test_a_case_at_the_referral_s_threshold_is_referred(trust: Trust) -> None:
+    cases = world(50, seed=12)
+    malignant = judge(trust, cases.features, *layer()).malignant
+    at = Screening(threshold=float(np.sort(malignant)[25]), sensitivity=0.9)
+    refer = judge(replace(trust, screening=at), cases.features, *layer()).refer
+    np.testing.assert_array_equal(refer, malignant >= np.sort(malignant)[25])
+    assert refer.sum() == 25
+
+
+def test_the_keys_are_those_of_the_first_answer(trust: Trust) -> None:
+    unknown, _ = strangers(15)
+    features = np.concatenate([world(15, seed=13).features, unknown.features])
+    for i in range(len(features)):
+        one, many = (
+            trust_keys(trust, judge(trust, part, *layer()))
+            for part in (features[i : i + 1], np.roll(features, -i, axis=0))
+        )
+        for name in ("predictive_entropy", "mutual_information", "ood_score"):
+            assert many.pop(name) == pytest.approx(one.pop(name), rel=1e-4, abs=1e-5)
+        alone, among = one.pop("malignancy"), many.pop("malignancy")
+        assert among["probability"] == pytest.approx(alone["probability"], abs=1e-6)
+        assert among["refer"] == alone["refer"]
+        assert many == one
 
 
 def test_one_picture_is_judged_as_among_many(trust: Trust) -> None:
@@ -128,9 +169,10 @@ def test_parts_that_are_newer_or_incomplete_are_refused(trust: Trust) -> None:
         Trust.from_parts({k: v for k, v in settings.items() if k != "rule"}, arrays)
     with pytest.raises(BundleError, match="no calibration 'x'"):
         Trust.from_parts({**settings, "calibration": {"method": "x"}}, arrays)
-    screening = {**settings["screening"], "threshold": float("nan")}
-    with pytest.raises(BundleError, match=r"threshold must be in \[0, 1\], got nan"):
-        Trust.from_parts({**settings, "screening": screening}, arrays)
+    for threshold in (float("nan"), -0.1, 1.1):
+        screening = {**settings["screening"], "threshold": threshold}
+        with pytest.raises(BundleError, match=rf"threshold must be in \[0, 1\], got {threshold}"):
+            Trust.from_parts({**settings, "screening": screening}, arrays)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,14 @@ Init = Annotated[
 ]
 
 
+def _tell(*lines: str) -> None:
+    """Say where the result is; of several processes, one speaks."""
+    from dermx.train.processes import join_processes
+
+    if join_processes().is_main_process:
+        typer.echo("\n".join(lines))
+
+
 def train(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")],
     ham10000: Ham10000 = None,
@@ -84,7 +92,7 @@ def train(
         track=track,
         say=typer.echo,
     )
-    typer.echo(f"model: {bundle}")
+    _tell(f"model: {bundle}")
 
 
 class Part(StrEnum):
@@ -190,8 +198,7 @@ def crossval(
         track=track,
         say=typer.echo,
     )
-    typer.echo(f"predictions: {out / 'predictions.npz'}")
-    typer.echo(f"report: {report}")
+    _tell(f"predictions: {out / 'predictions.npz'}", f"report: {report}")
 
 
 class Weighting(StrEnum):

@@ -103,10 +103,13 @@ def trust(
     from dermx.cli.progress import track
     from dermx.errors import InputError
     from dermx.trust.fitting import Wanted
+    from dermx.workflow.evaluation import cases_of
     from dermx.workflow.trusting import shift_figures, trust_figures, trust_run
 
     if shift and measure is None:
         raise InputError("--shift needs --measure PART, whose pictures are changed")
+    if measure is not None:
+        cases_of(run, measure.value)  # refused before anything is fitted
     made = trust_run(
         run,
         outliers=outliers,

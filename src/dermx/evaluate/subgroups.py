@@ -60,7 +60,7 @@ def by_subgroup(
         known comes last in each.
 
     Raises:
-        InputError: A predicted case is not among the cases.
+        InputError: A predicted case is not among the cases, or has an age that nobody reaches.
     """
     known = labelled(predictions)
     by_image = {case.image: case for case in cases}
@@ -102,11 +102,16 @@ def by_subgroup(
 def age_band(age: float | None) -> str:
     """Name the band of an age in years.
 
+    Raises:
+        InputError: It is no age that people reach.
+
     >>> age_band(44), age_band(45), age_band(None)
     ('30 to 44', '45 to 59', 'not known')
     """
     if age is None:
         return UNKNOWN
+    if not 0 <= age <= 120:
+        raise InputError(f"an age must be from 0 to 120 years, got {age:g}")
     low, high = next((low, high) for low, high in AGES if low <= age < high)
     return (
         f"under {high}" if low == 0 else f"{low} and over" if high > 120 else f"{low} to {high - 1}"

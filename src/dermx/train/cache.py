@@ -89,6 +89,7 @@ def open_cache(
     *,
     recipe: object,
     track: Track | None = None,
+    say: Callable[[str], None] = print,
     threads: int | None = None,
 ) -> PixelCache:
     """Open the cache of these pictures, decoding them first where no fitting one is there.
@@ -99,6 +100,7 @@ def open_cache(
         decode: A file to the pixels that are kept.
         recipe: Anything whose `repr` tells how `decode` works; a change makes a new cache.
         track: Wraps the pictures as they come, to show progress.
+        say: Told where there is a cache that does not fit.
         threads: Decoders at work, one per core it may use when None; outside Python's lock.
 
     Raises:
@@ -108,6 +110,8 @@ def open_cache(
     key = cache_key(paths, recipe)
     with suppress(DataError):  # none yet, an old or a damaged one
         return PixelCache(folder, key)
+    if (folder / "index.npz").is_file():
+        say(f"{folder}: of other settings, or the pictures have changed since; decoded anew")
     folder.mkdir(parents=True, exist_ok=True)
     for path in leftovers(folder):
         if time.time() - path.stat().st_mtime > STALE:  # else of a run that fills the same cache

@@ -11,11 +11,13 @@ only, so no parameter's `.grad` is written and nothing outlives the call.
 Limits: a layer early in the network shows edges more than reasons, and Grad-CAM's averaging of
 derivatives can mark places there that did not raise the logit (HiResCAM does not). An output
 doesn't say which axis is which: in a channels-last network every layer but a `Conv2d` is taken to
-put channels last.
+put channels last, in any other the two axes that have the picture's proportions are its places, so
+that the layers inside ConvNeXt's blocks, which put channels last, are read rightly as well.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -92,7 +94,7 @@ def last_map(network: nn.Module, pixels: Float[Tensor, "b 3 h w"]) -> str:
     """
     found: list[str] = []
     hooks = [
-        module.register_forward_hook(_note(found, name, _channel_axis(network, module)))
+        module.register_forward_hook(_note(found, name, network, pixels))
         for name, module in network.named_modules()
         if name
     ]
@@ -121,12 +123,12 @@ def _forward(
         near = [known for known in named if known.startswith(name.partition(".")[0])]
         raise InputError(f"no layer {name!r}; layers are {', '.join((near or named)[:5])} …")
     caught: list[Tensor] = []
-    channels = _channel_axis(network, modules[name])
 
-    def catch(_: nn.Module, __: object, output: object) -> object:
+    def catch(module: nn.Module, _: object, output: object) -> object:
         if not isinstance(output, Tensor) or output.ndim != 4:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise InputError(f"layer {name} gives {shape}, need a feature map (b, c, h, w)")
+        channels = _channel_axis(network, module, output, pixels)
         turned = output.movedim(channels, 1)
         caught.append(turned if turned.requires_grad else turned.requires_grad_())
         # a copy, as a ReLU in place behind it must not change what was caught
@@ -141,19 +143,32 @@ def _forward(
     return logits, caught[0]
 
 
-def _channel_axis(network: nn.Module, module: nn.Module) -> int:
-    last = getattr(network, "output_fmt", None) == "NHWC"  # timm's word for it
-    return 3 if last and not isinstance(module, nn.Conv2d) else 1
+def _channel_axis(network: nn.Module, module: nn.Module, output: Tensor, pixels: Tensor) -> int:
+    """Which axis of a map (b, ., ., .) has the channels, 1 or 3."""
+    if isinstance(module, nn.Conv2d):
+        return 1
+    if getattr(network, "output_fmt", None) == "NHWC":  # timm's word for it
+        return 3
+    height, width = pixels.shape[2:]
+    _, one, two, three = output.shape
+
+    def odd(y: int, x: int) -> float:
+        """How far a map's proportions are from the picture's; rounding moves them a little."""
+        return abs(math.log(y * width / (x * height)))
+
+    return 3 if odd(one, two) < odd(two, three) else 1
 
 
-def _note(found: list[str], name: str, channels: int):  # type: ignore[no-untyped-def]
-    def note(_: nn.Module, __: object, output: object) -> None:
+def _note(found: list[str], name: str, network: nn.Module, pixels: Tensor):  # type: ignore[no-untyped-def]
+    def note(module: nn.Module, _: object, output: object) -> None:
         if not isinstance(output, Tensor):
             return
         if output.ndim == 3:  # tokens: what was made inside are attention's heads, not maps
             found[:] = [inner for inner in found if not inner.startswith(f"{name}.")]
-        elif output.ndim == 4 and output.shape[1:].numel() > output.shape[channels]:
-            found.append(name)
+        elif output.ndim == 4:
+            channels = _channel_axis(network, module, output, pixels)
+            if output.shape[1:].numel() > output.shape[channels]:
+                found.append(name)
 
     return note
 

@@ -46,6 +46,25 @@ def save_checkpoint(
     save_tensors(path, tensors, {"progress": json.dumps(asdict(progress))})
 
 
+def read_progress(path: Path, *, digest: str) -> Progress:
+    """Read how far a run has come, and see that it goes on as it began.
+
+    Raises:
+        ConfigError: The run was started with another `digest`.
+        DataError: The file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = Progress(**json.loads((file.metadata() or {})["progress"]))
+    except Exception as error:  # safetensors raises many kinds for a damaged file
+        raise DataError(f"can't resume from {path}: {error}") from error
+    if progress.digest != digest:
+        raise ConfigError(
+            f"{path.parent} was started with other settings, pictures or starting weights"
+        )
+    return progress
+
+
 def load_checkpoint(
     path: Path,
     network: nn.Module,
@@ -60,13 +79,9 @@ def load_checkpoint(
         ConfigError: The run was started with another `digest`.
         DataError: The file is damaged or of another network.
     """
+    progress = read_progress(path, digest=digest)  # first: another network's tensors don't fit
     try:
         with safe_open(path, framework="pt") as file:
-            progress = Progress(**json.loads((file.metadata() or {})["progress"]))
-            if progress.digest != digest:  # first: another network's tensors don't fit
-                raise ConfigError(
-                    f"{path.parent} was started with other settings, pictures or starting weights"
-                )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for module, part in ((network, "network."), (average, "average.")):
             module.load_state_dict(
@@ -76,8 +91,6 @@ def load_checkpoint(
                     if key.startswith(part)
                 }
             )
-    except ConfigError:
-        raise
     except Exception as error:  # safetensors and torch raise many kinds for a damaged file
         raise DataError(f"can't resume from {path}: {error}") from error
     state = optimizer.state_dict()

@@ -11,9 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from dermx.data.split import apply_split, split_folds, split_parts
-from dermx.errors import InputError
+from dermx.config import TrainConfig
+from dermx.data.split import PARTS, apply_split, split_folds, split_parts
+from dermx.errors import DataError, InputError
 from dermx.records import Case, Predictions
+from dermx.train.guide import read_guide
 
 VALIDATION: Final = 1 / 8  # of the cases outside a fold, as in the published split
 
@@ -42,6 +44,21 @@ def fold_parts(cases: Sequence[Case], k: int, seed: int = 0) -> list[dict[str, l
         sorted_cases = apply_split(cases, parts)
         made.append({part: sorted_cases.get(part, []) for part in ("train", "val", "test")})
     return made
+
+
+def check_folds(folds: Sequence[Mapping[str, Sequence[Case]]], settings: TrainConfig) -> None:
+    """Find at once what would else be found hours later, when the last fold begins or is tested.
+
+    Raises:
+        DataError: A fold lacks a part, or its training pictures what they are to be guided by.
+    """
+    for i, inside in enumerate(folds):
+        if lacking := [part for part in PARTS if not inside[part]]:
+            raise DataError(
+                f"fold {i + 1} of {len(folds)} has no picture in its {lacking[0]} part; "
+                "give more lesions or ask for another number of folds"
+            )
+        read_guide(settings, [case.image for case in inside["train"]])
 
 
 def pooled(folds: Sequence[Predictions]) -> Predictions:

@@ -37,7 +37,7 @@ from dermx.train.guide import Guide
 from dermx.train.losses import ClassLoss
 from dermx.train.mix import draw_mixture, mix, partners
 from dermx.train.network import Standardize, build_network, choose_precision
-from dermx.train.processes import join_processes, require_shares
+from dermx.train.processes import join_processes, processes_here, require_shares
 from dermx.train.sampling import epoch_counts
 from dermx.train.stages import parameter_groups, staged_rate, start_stage
 
@@ -165,7 +165,7 @@ def fit(
     per_epoch, batches.first = batches.per_epoch, progress.epoch
     stream = iter(loader)  # goes on while an epoch is validated and saved
     for epoch in range(progress.epoch, settings.epochs):
-        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout; epochs stand on their own
+        seed_epoch(settings.seed, epoch, accelerator.process_index)
         order = [[draw.picture for draw in batch] for batch in batches.of(epoch)]  # the loader's
         # Of the whole epoch: at each batch, the host would have to wait for the GPU to send them.
         labels: Int[Tensor, "steps b"] = torch.from_numpy(train.labels[order]).to(device)
@@ -280,6 +280,12 @@ def make_accelerator(wanted: str, *, staged: bool = False) -> Accelerator:
     )
 
 
+def seed_epoch(seed: int, epoch: int, process: int) -> None:
+    """Begin dropout's draws of an epoch: epochs stand on their own, and so do processes."""
+    apart = process * 2_654_435_761  # by the golden ratio of 2**32: a CPU's draws heed 32 bits only
+    torch.manual_seed(seed * 1_000_003 + epoch + apart)
+
+
 def synchronized(network: nn.Module) -> nn.Module:
     """Let batch normalisation see the batches of all GPUs, not each its share.
 
@@ -293,11 +299,12 @@ def loader_processes(wanted: int, device: torch.device) -> int:
     """Count the processes that load pictures.
 
     Changing a picture takes 0.4 ms, a CPU's training step 25 ms of it: there, processes only get
-    in the way. A GPU is a hundred times as fast and needs several.
+    in the way. A GPU is a hundred times as fast and needs several; the processes of one machine
+    share its cores.
     """
     if wanted >= 0:
         return wanted
-    return 0 if device.type == "cpu" else min(8, usable_cores())
+    return 0 if device.type == "cpu" else max(1, min(8, usable_cores() // processes_here()))
 
 
 class Averaged(NamedTuple):

@@ -29,6 +29,11 @@ def join_processes() -> PartialState:
     return state
 
 
+def processes_here() -> int:
+    """How many of them share this machine's cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as both starters tell
+
+
 def require_shares(batch_size: int, processes: int) -> None:
     """See that every process gets as much of a batch as any other.
 

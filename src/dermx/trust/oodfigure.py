@@ -74,7 +74,7 @@ def _scores(
     if caution < 0:
         axes.axvspan(caution, 0, color=_LINE, alpha=0.45, linewidth=0, zorder=0)
         axes.annotate(
-            "unsure, if acne ",
+            f"unsure, if {_cautious(gate)} ",
             (0, 1.0),
             xycoords=("data", "axes fraction"),
             ha="right",
@@ -95,6 +95,13 @@ def _scores(
     axes.set_xlabel("gate's score, higher is stranger", color=_QUIET)
     _plain(axes)
     axes.tick_params(axis="y", length=0)
+
+
+def _cautious(gate: Gate) -> str:
+    """Name the answers that are cautious for longest: a source's only class, or the source."""
+    source = gate.groups[int(gate.cautions.argmin())]
+    names = [BY_CODE[code].name for code in gate.codes if BY_CODE[code].source == source]
+    return names[0] if len(names) == 1 else f"of {source}"
 
 
 def _comparison(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -11,21 +11,28 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dermx.config import Config, load_config
-from dermx.data.split import (
-    PARTS,
-)
+from dermx.data.catalog import require_pictures
+from dermx.data.split import PARTS
+from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError, DataError, InputError
 from dermx.evaluate.ensemble import combine, fit_weights, select_greedy, stacked
 from dermx.evaluate.metrics import score
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.model.card import model_card
 from dermx.records import Case, Predictions, write_whole
-from dermx.runs import read_facts, read_parts, require_run, start_run
+from dermx.runs import environment, read_facts, read_parts, require_run, start_run
+from dermx.workflow.evaluation import counted, predict_all, predictions_of, write_json
+from dermx.workflow.training import (
+    is_started,
+    load_cases,
+    score_logits,
+    silent,
+    started_from,
+    train_run,
+)
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
-from dermx.workflow.evaluation import predict_all, predictions_of, write_json
-from dermx.workflow.training import is_started, load_cases, score_logits, silent, train_run
 
 Weighting = Literal["greedy", "fitted", "equal"]
 Say = Callable[[str], None]
@@ -74,37 +81,39 @@ def crossval_run(
         The page of the out-of-fold report.
 
     Raises:
-        ConfigError: As `train_run`; another number of folds is asked for than was started; or
-            `whole` and `training` at once.
-        DataError: The pictures are not as promised.
+        ConfigError: As `train_run`; something else is asked for than was started, or the folder
+            holds no folds to go on with; or `whole` and `training` at once.
+        DataError: The pictures are not as promised, or too few for so many folds.
+        BundleError: A network of this kind can't be exported.
         MissingExtraError: PyTorch and its companions are not installed.
     """
     if whole and training:
         raise ConfigError("the folds take in either the whole table or the training part alone")
     started = is_started(out, resume=resume, given=ham10000 is not None or acne is not None)
-    from accelerate import PartialState
+    from dermx.train.check import check_training
+    from dermx.train.crossval import check_folds, fold_parts
+    from dermx.train.processes import join_processes
 
-    from dermx.train.crossval import fold_parts
-
-    main = PartialState().is_main_process
+    process = join_processes()
+    main = process.is_main_process
     say = say if main else silent
     if started:
-        config = load_config(out / "config.json") if config is None else config
-        runs = sorted(out.glob("fold-*"), key=lambda run: int(run.name.removeprefix("fold-")))
-        if config != load_config(out / "config.json") or folds not in (None, len(runs)):
-            raise ConfigError(f"{out} was started with other settings or {len(runs)} folds")
+        runs = _require_same(out, folds, config, init, whole=whole, training=training)
+        config = load_config(out / "config.json")
     else:
         parts, config = load_cases(ham10000, acne, say=say), config or Config()
         dealt = ("train",) if training else PARTS if whole else ("train", "val")
         cases = [case for part in dealt for case in parts[part]]
         by_fold = fold_parts(cases, 5 if folds is None else folds)
+        check_folds(by_fold, config.train)
+        check_training(config, len(CODES), init=init, pretrained=pretrained)
         runs = [out / f"fold-{i + 1}" for i in range(len(by_fold))]
         if main:
             for run, inside in zip(runs, by_fold, strict=True):
                 start_run(run, inside, config, init)
             unseen = {part: [] if part in dealt else parts[part] for part in ("val", "test")}
             start_run(out, {"train": cases} | unseen, config, init)
-        PartialState().wait_for_everyone()
+        process.wait_for_everyone()
     for run in runs:
         if (run / "bundle" / "bundle.json").is_file():
             say(f"{run.name} of {len(runs)}: done")
@@ -136,7 +145,7 @@ def ensemble_run(
     """Make one model of several trained ones, weighted by their validation predictions.
 
     `out` is then a run's folder that `evaluate_run` reads. A case is in its validation or test part
-    only if it is there in every member: what one of them was trained on is no test.
+    only if it is there in every member that has it: what one of them was trained on is no test.
 
     Args:
         members: Folders written by `train_run`; of any architectures, for the same inputs.
@@ -179,8 +188,8 @@ def ensemble_run(
                 "or train them on the same parts"
             )
         said = [
-            predictions_of(run, parts["val"], run / "evaluation" / "val", track, say)
-            for run in members
+            _said_of(run, own["val"], parts["val"], track, say)
+            for run, own in zip(members, tables, strict=True)
         ]
         logits, labels = stacked(said), said[0].labels
         fit_them = fit_weights if weights == "fitted" else _greedy_weights
@@ -206,6 +215,50 @@ def ensemble_run(
     }
     write_json(out / "ensemble.json", content)
     return out / "bundle"
+
+
+def _require_same(
+    out: Path,
+    folds: int | None,
+    config: Config | None,
+    init: Path | None,
+    *,
+    whole: bool,
+    training: bool,
+) -> list[Path]:
+    """Folders of the folds that were started, where nothing else is asked for now.
+
+    Raises:
+        ConfigError: Something else is, or there are no folds.
+    """
+    found = {run.name.removeprefix("fold-"): run for run in out.glob("fold-*")}
+    runs = [found[number] for number in sorted(filter(str.isdecimal, found), key=int)]
+    if not runs:
+        raise ConfigError(f"{out} is a run without folds; go on with it by dermx train --resume")
+    other = config not in (None, load_config(out / "config.json"))
+    if other or folds not in (None, len(runs)):
+        raise ConfigError(f"{out} was started with other settings or {len(runs)} folds")
+    kept = read_parts(out)
+    if (whole and (kept["val"] or kept["test"])) or (training and not kept["val"]):
+        raise ConfigError(f"{out} was started on other parts; go on without --whole or --training")
+    known = started_from(out)
+    if init is not None and environment(init)["init"]["sha256"] != (known or {}).get("sha256"):
+        first = "timm's weights" if known is None else known["name"]
+        raise ConfigError(f"{out} was started from {first}, not from what is in {init}")
+    return runs
+
+
+def _said_of(
+    run: Path, own: Sequence[Case], wanted: Sequence[Case], track: "Track | None", say: Say
+) -> Predictions:
+    """What a member says of cases; where it stores them, they stay those of its own part."""
+    if not {case.image for case in wanted} <= {case.image for case in own}:
+        require_pictures(wanted)
+        progress = counted(track, "predicting", len(wanted))
+        return predict_all(load_bundle(run / "bundle"), wanted, progress=progress)
+    said = predictions_of(run, own, run / "evaluation" / "val", track, say)
+    rows = {image: row for row, image in enumerate(said.images)}
+    return said.select(np.array([rows[case.image] for case in wanted]))
 
 
 def _summarise_folds(
@@ -307,7 +360,7 @@ def _write_ensemble(
 
 
 def _common_parts(tables: Sequence[dict[str, list[Case]]]) -> dict[str, list[Case]]:
-    """Part the cases of several runs: a group stays in a part only if it is there in all runs."""
+    """Part the cases of several runs: a group stays in a part if it is in no other in any run."""
     held: dict[str, set[str]] = {}
     cases: dict[str, Case] = {}
     for parts in tables:

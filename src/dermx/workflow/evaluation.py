@@ -20,7 +20,7 @@ from dermx.predict import Progress, predict_cases
 from dermx.preprocess.shift import SEVERITIES, Change
 from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
-from dermx.runs import read_facts, read_history, read_parts, require_run
+from dermx.runs import read_facts, read_history, read_parts
 from dermx.train.cache import cache_key
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def evaluate_run(
         test set in `run/evaluation/isic_<name of its truth>/`.
 
     Raises:
-        InputError: Options that don't go together.
+        InputError: Options that don't go together, or a sensitivity outside (0, 1].
         DataError: The folder is not a run's, a part has no case, or a picture is missing or can't
             be read: figures of the others would not be those of the part.
     """
@@ -85,7 +85,12 @@ def evaluate_run(
         raise InputError("--sensitivity is what --decide RULE aims for; give --decide, too")
     if views != 1 and (stressed or decide is not None):
         raise InputError("--stress and --decide are about single views; leave --views out")
-    require_run(run)
+    aim = 0.92 if sensitivity is None else sensitivity
+    if not 0 < aim <= 1:
+        raise InputError(f"--sensitivity must be above 0, at most 1, got {aim:g}")
+    val = read_parts(run)["val"]  # refuses what is no run
+    if decide is not None and not val:
+        raise DataError(f"{run} has no validation part to fit a decision rule on")
     if isic_truth is not None and images is not None:
         cases = read_isic(isic_truth, images)
         name, told = f"isic_{isic_truth.stem}", isic_truth.stem  # a file may be called test.csv
@@ -110,11 +115,7 @@ def evaluate_run(
     if stressed:
         _stress_table(run, cases, predictions, folder, track, say)
     if decide is not None:
-        val = read_parts(run)["val"]
-        if not val:
-            raise DataError(f"{run} has no validation part to fit a decision rule on")
         fitting = predictions_of(run, val, run / "evaluation" / "val", track, say)
-        aim = 0.92 if sensitivity is None else sensitivity
         point = operating_point(fitting, predictions, decide, sensitivity=aim)
         write_json(folder / f"decision_{decide}.json", point.to_dict())
         say(f"{name}: {point.to_text()}")

@@ -8,6 +8,7 @@ were not fitted on.
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from dermx.diagnoses import BY_CODE
-from dermx.errors import BundleError
+from dermx.errors import BundleError, InputError
 from dermx.model.bundle import head_digest, load_bundle
 from dermx.preprocess.views import VIEWS
 from dermx.records import Predictions, write_whole
+from dermx.runs import require_run
 from dermx.trust.gate import Gate
 from dermx.trust.gatefit import (
     ACCEPTANCE,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 THRESHOLD: Final = "ood_threshold.json"
 SETTINGS, ARRAYS = "gate.json", "gate.npz"
+LEFT_OUT: Final = {"clinical": "other skin diseases", "everyday": "everyday photographs"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +102,8 @@ def ood_run(
         The figure.
 
     Raises:
-        InputError: A share is out of its range.
+        InputError: A share is out of its range, or there is one other disease or everyday
+            photograph alone to fit on.
     """
     from dermx.evaluate.figures import png
     from dermx.trust.oodfigure import gate_figure
@@ -185,10 +189,12 @@ def _material(
     track: "Track | None",
     say: Say,
 ) -> Material:
-    judged = views_of(run, "val", views=views, track=track, say=say)
+    require_run(run)
     strangers = stranger_views(
         run, "fit", outliers=outliers, dermnet=dermnet, views=views, track=track, say=say
     )
+    _require_two(strangers.predictions.groups, strangers.kinds)
+    judged = views_of(run, "val", views=views, track=track, say=say)
     known = known_views(run, views=views, track=track, say=say)
     photograph = np.array([BY_CODE[code].source != "dermoscopy" for code in known.codes])
     # Photographs are few: each view is a row, and they are judged as well, left out by patient.
@@ -202,6 +208,17 @@ def _material(
             judged=_joined(judged, by_picture(clinical)[0]),
         )
     return Material(known=dermoscopic, strangers=strangers, judged=judged)
+
+
+def _require_two(groups: Sequence[str], kinds: Sequence[str]) -> None:
+    """See that one group of each kind can be left out, before more pictures are predicted."""
+    for kind, plural in LEFT_OUT.items():
+        found = {group for group, one in zip(groups, kinds, strict=True) if one == kind}
+        if len(found) == 1:
+            raise InputError(
+                f"need at least 2 {plural} in the part for fitting, so that one can be left out, "
+                f"got {found.pop()} alone; give more of them"
+            )
 
 
 def _crossed(material: Material) -> CrossFitted:

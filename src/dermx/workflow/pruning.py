@@ -10,8 +10,8 @@ from dermx.errors import DataError
 from dermx.model.bundle import INDEX
 from dermx.runs import read_history, require_run
 from dermx.train.cache import leftovers
+from dermx.workflow.training import CHECKPOINT
 
-CHECKPOINT: Final = "checkpoint.safetensors"
 # Predictions are made again by the next command that needs them, `ood/gate.npz` is not among them.
 STORED: Final = ("evaluation/*/*.npz", "evaluation/*/*.key", "ood/*_[18].npz", "ood/*_[18].key")
 SPARE: Final = (CHECKPOINT, "cache", *STORED)

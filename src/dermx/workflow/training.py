@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from dermx.train.loop import Track
 
 Say = Callable[[str], None]
+CHECKPOINT: Final = "checkpoint.safetensors"
 
 
 def load_cases(
@@ -147,16 +148,17 @@ def train_run(
         MissingExtraError: PyTorch and its companions are not installed.
     """
     started = is_started(out, resume=resume, given=ham10000 is not None or acne is not None)
-    begun = started and (out / "checkpoint.safetensors").is_file()  # else nothing is learnt yet
+    begun = started and (out / CHECKPOINT).is_file()  # else nothing is learnt yet
     if started and not begun and (out / "bundle" / INDEX).is_file():
         raise ConfigError(
             f"{out} has its model and no checkpoint to go on from; train in another folder"
         )
-    if started and init is None and (known := _started_from(out)) is not None:
+    if started and init is None and (known := started_from(out)) is not None:
         raise ConfigError(f"{out} was started from {known['name']}; name it again: --init FILE")
     from dermx.train.check import check_training
+    from dermx.train.checkpoint import Progress, read_progress
     from dermx.train.guide import read_guide
-    from dermx.train.loop import Pictures, fit, quiet
+    from dermx.train.loop import Pictures, fit, quiet, write_history
     from dermx.train.processes import join_processes
 
     process = join_processes()  # one of several under `accelerate launch` or `torchrun`
@@ -175,38 +177,46 @@ def train_run(
         if not parts[part]:
             raise DataError(f"the {part} part has no picture")
     guide = read_guide(config.train, [case.image for case in parts["train"]])
-    digest = run_digest(config, parts, init)
-    if not begun:
+    digest, progress = run_digest(config, parts, init), Progress()
+    if begun:
+        progress = read_progress(out / CHECKPOINT, digest=guide.digest(digest))
+    else:
         check_training(config, len(CODES), init=init, pretrained=pretrained)
         same = started and config == load_config(out / "config.json")
-        same = same and environment(init)["init"] == _started_from(out)
+        same = same and environment(init)["init"] == started_from(out)
         if process.is_main_process and not same:  # new, or before its first step set right
             start_run(out, parts, config, init)
 
     pixels = out / "cache" if cache is None else cache
     track = quiet if track is None else track
-    train, val = (
-        _cached(parts[part], config, pixels, part, track=track) for part in ("train", "val")
-    )
-    progress = fit(
-        Pictures(cache=train, labels=labels_of(parts["train"]), guide=guide),
-        Pictures(cache=val, labels=labels_of(parts["val"])),
-        config,
-        out,
-        n_classes=len(CODES),
-        score=score_logits,
-        init=init,
-        pretrained=pretrained,
-        resume=resume,
-        digest=digest,
-        track=track,
-        say=say,
-    )
+    if progress.epoch < config.train.epochs:
+        train, val = (
+            _cached(parts[part], config, pixels, part, track=track, say=say)
+            for part in ("train", "val")
+        )
+        progress = fit(
+            Pictures(cache=train, labels=labels_of(parts["train"]), guide=guide),
+            Pictures(cache=val, labels=labels_of(parts["val"])),
+            config,
+            out,
+            n_classes=len(CODES),
+            score=score_logits,
+            init=init,
+            pretrained=pretrained,
+            resume=resume,
+            digest=digest,
+            track=track,
+            say=say,
+        )
+    elif process.is_main_process:  # killed before the model was written, or it is wanted again
+        write_history(out / "history.jsonl", progress.history)
+        say(f"all {progress.epoch} epochs are done")
     if process.is_main_process:
         say(f"kept epoch {progress.best_epoch}: balanced accuracy {progress.best_score:.3f}")
         export_run(out, out / "bundle", say=say)
         if cache is None:
             shutil.rmtree(pixels, ignore_errors=True)
+    process.wait_for_everyone()  # the model is there when any of them goes on
     return out / "bundle"
 
 
@@ -386,7 +396,7 @@ def is_started(out: Path, *, resume: bool, given: bool) -> bool:
     return started
 
 
-def _started_from(run: Path) -> dict[str, str] | None:
+def started_from(run: Path) -> dict[str, str] | None:
     """Name and digest of the file of weights that a run was started from; None for timm's."""
     path = run / "environment.json"
     try:
@@ -413,7 +423,7 @@ def labels_of(cases: Sequence[Case]) -> Int[np.ndarray, " n"]:
 
 
 def _cached(
-    cases: Sequence[Case], config: Config, folder: Path, part: str, *, track: "Track"
+    cases: Sequence[Case], config: Config, folder: Path, part: str, *, track: "Track", say: Say
 ) -> Any:
     """Decode a part once: finished inputs for validation, larger pictures to vary for training."""
     from dermx.train.cache import open_cache
@@ -437,6 +447,7 @@ def _cached(
             varied if part == "train" else finished,
             recipe=(spec, side, part),
             track=lambda pictures, what, total: track(pictures, f"{what} ({part})", total),
+            say=say,
         )
 
 
