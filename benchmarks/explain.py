@@ -83,8 +83,11 @@ def drawn(names: Sequence[str], side: int, folder: Path) -> tuple[Bundle, nn.Mod
         networks.append(network.eval())
     if len(names) == 1:
         return bundles[0], networks[0]
-    merged = merge(bundles, np.full(len(names), 1 / len(names)))
-    return written(folder / "merged", " + ".join(names), spec, *merged), SideBySide(networks).eval()
+    made = merge(bundles, np.full(len(names), 1 / len(names)))
+    merged = written(
+        folder / "merged", " + ".join(names), spec, made.network, made.weight, made.bias
+    )
+    return merged, SideBySide(networks).eval()
 
 
 def written(
@@ -171,13 +174,14 @@ def measure(bundle: Bundle, network: nn.Module, paths: list[Path], repeats: int)
     print(f"picture to map  dermx is {seconds['pytorch-grad-cam'] / seconds['dermx']:.1f} "
           "times as fast")  # fmt: skip
 
-    weight, bias = bundle.weight, bundle.bias
-    passed = [model.session.run(read_prepared(path, spec).pixels[None])[0] for path in paths]
+    weight = bundle.map_weight
+    passed = [model.session.run(read_prepared(path, spec).pixels[None]) for path in paths]
+    said = [(maps, model.session.logits(features)[0]) for maps, features in passed]
     answers = [model.assess(path) for path in paths]
     parts = best(
         {
             "assess": lambda: [model.assess(path) for path in paths],
-            "maps": lambda: [odds_maps(evidence(one, weight), bias) for one in passed],
+            "maps": lambda: [odds_maps(evidence(maps, weight), z) for maps, z in said],
             "heat map": lambda: [answer.heatmap() for answer in answers],
         },
         repeats,

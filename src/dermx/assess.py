@@ -82,9 +82,10 @@ class Model:
 
     def _assessment(self, image: str, answer: Passed) -> Assessment:
         codes, weight, bias = self.bundle.codes, self.bundle.weight, self.bundle.bias
+        logits = self.session.logits(answer.features[None])
         predicted, keys = None, {}
         if self.trust is None:
-            probs = softmax(self.session.logits(answer.features[None]))[0]
+            probs = softmax(logits)[0]
         else:
             judged = judge(self.trust, answer.features[None], weight, bias)
             probs, predicted = judged.probs[0], codes[int(judged.answers[0])]
@@ -94,7 +95,7 @@ class Model:
             size=answer.prepared.size,
             probabilities=dict(zip(codes, map(float, probs), strict=True)),
             view=answer.prepared.view,
-            maps=odds_maps(answer.evidence, bias),
+            maps=odds_maps(answer.evidence, logits[0]),
             notes=answer.prepared.notes,
             trust=keys,
             answer=predicted,

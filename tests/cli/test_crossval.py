@@ -35,7 +35,7 @@ from dermx.train.rounding import OPERATIONS  # noqa: E402
 from dermx.workflow import training  # noqa: E402
 from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
 from dermx.workflow.evaluation import evaluate_run  # noqa: E402
-from dermx.workflow.training import train_run  # noqa: E402
+from dermx.workflow.training import export_run, train_run  # noqa: E402
 
 pytestmark = pytest.mark.slow
 torch.set_num_threads(1)
@@ -327,6 +327,32 @@ def test_an_adjusted_ensemble_answers_rare_classes_sooner(
     shares = np.array([drawn.count(code) for code in CODES]) / len(drawn)
     expected = np.tile(-0.5 * np.log(shares), (len(plain), 1))
     np.testing.assert_allclose(adjusted - plain, expected, atol=1e-4)
+
+
+def test_members_have_the_shares_asked_for_and_one_of_them_the_map(
+    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "both"
+    words = ["ensemble", *map(str, members), "--out", str(out)]
+    for wrong in (["2"], ["2", "0"], ["2", "nan"], ["2", "-1"]):
+        asked = [word for share in wrong for word in ("--share", share)]
+        assert main([*words, *asked]) == 2
+        assert "need a weight above 0 for each of 2 runs, got [" in capsys.readouterr().err
+    shares = ["--share", "2", "--share", "1"]
+    assert main([*words, *shares, "--mapped", str(tmp_path)]) == 2
+    assert "whose maps to show, is none of the runs" in capsys.readouterr().err
+    assert main([*words, *shares, "--mapped", str(members[1])]) == 0
+    told = json.loads((out / "ensemble.json").read_text())
+    assert told["weights"] == "given"
+    assert told["mapped"] == str(members[1])
+    assert [row["weight"] for row in told["members"]] == pytest.approx([2 / 3, 1 / 3])
+    made, first, second = (load_bundle(run / "bundle") for run in (out, *members))
+    c = first.weight.shape[1]
+    np.testing.assert_allclose(made.weight[:, :c], 2 / 3 * first.weight, rtol=1e-6)
+    np.testing.assert_array_equal(made.map_weight[:, :c], 0)
+    np.testing.assert_allclose(made.map_weight[:, c:], second.weight / 3, rtol=1e-6)
+    exported = export_run(out, tmp_path / "exported", say=lambda _: None)
+    np.testing.assert_array_equal(load_bundle(exported).mapped, made.mapped)
 
 
 def test_what_any_member_was_trained_on_tests_no_ensemble(

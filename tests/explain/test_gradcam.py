@@ -149,8 +149,8 @@ def test_the_map_of_the_log_odds_agrees_with_pytorch_grad_cam() -> None:
     library = pytest.importorskip("pytorch_grad_cam")
     torch, network, picture = small_network()
     feature_map = network[:4](picture).detach().numpy()
-    weight, bias = (part.detach().numpy() for part in (network[-1].weight, network[-1].bias))
-    maps = odds_maps(evidence(feature_map, weight), bias)
+    weight = network[-1].weight.detach().numpy()
+    maps = odds_maps(evidence(feature_map, weight), network(picture)[0].detach().numpy())
     with library.GradCAM(model=network, target_layers=[network[3]]) as cam:
         for target in range(CLASSES):
             others = torch.arange(CLASSES) != target
@@ -166,16 +166,18 @@ def test_the_map_of_eight_views_is_that_of_their_mean_turned_back() -> None:
     rng = np.random.default_rng(0)
     views = rng.normal(size=(8, CHANNELS, SIDE, SIDE)).astype(np.float32)
     weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
-    bias = rng.normal(size=CLASSES).astype(np.float32)
-    of_mean = odds_maps(evidence(align(views).mean(axis=0)[None], weight), bias)
-    np.testing.assert_allclose(odds_maps(evidence(views, weight), bias), of_mean, atol=1e-5)
+    logits = rng.normal(size=CLASSES).astype(np.float32)
+    of_mean = odds_maps(evidence(align(views).mean(axis=0)[None], weight), logits)
+    np.testing.assert_allclose(odds_maps(evidence(views, weight), logits), of_mean, atol=1e-5)
 
 
 def test_what_all_classes_share_is_not_on_the_map_that_people_are_shown() -> None:
     rng = np.random.default_rng(1)
     feature_map = rng.random((1, CHANNELS, SIDE, SIDE)).astype(np.float32)
     weight = rng.normal(size=(CLASSES, CHANNELS)).astype(np.float32)
-    bias = np.zeros(CLASSES, np.float32)
     shared = weight + rng.normal(size=CHANNELS).astype(np.float32)
-    one, other = (odds_maps(evidence(feature_map, rows), bias) for rows in (weight, shared))
+    one, other = (
+        odds_maps(evidence(feature_map, rows), feature_map[0].mean(axis=(1, 2)) @ rows.T)
+        for rows in (weight, shared)
+    )
     np.testing.assert_allclose(one, other, atol=1e-4)

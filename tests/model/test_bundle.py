@@ -149,6 +149,9 @@ def test_a_bundle_that_fails_its_check_does_not_replace_the_old_one(
         ({"codes": (), "weight": np.zeros((0, 3)), "bias": np.zeros(0)}, "need each class once"),
         ({"bias": np.zeros(7)}, r"bias \(8,\), got \(8, 3\) and \(7,\)"),
         ({"bias": np.full(8, np.nan)}, "not finite; the training diverged"),
+        ({"mapped": np.full(3, False)}, "heat maps show must be some of 3, got 0 in bool"),
+        ({"mapped": np.full(2, True)}, r"heat maps show must be some of 3, got 2 in bool \(2,\)"),
+        ({"mapped": np.ones(3)}, r"heat maps show must be some of 3, got 3\.0 in float64"),
     ],
 )
 def test_a_head_that_cannot_be_is_not_written(

@@ -59,8 +59,10 @@ def member(
     )
 
 
-def merged_bundle(folder: Path, bundles: list[Bundle], weights: list[float]) -> Bundle:
-    made = merge(bundles, np.array(weights))
+def merged_bundle(
+    folder: Path, bundles: list[Bundle], weights: list[float], mapped: int | None = None
+) -> Bundle:
+    made = merge(bundles, np.array(weights), mapped)
     return write_bundle(
         folder,
         name="e",
@@ -69,6 +71,7 @@ def merged_bundle(folder: Path, bundles: list[Bundle], weights: list[float]) -> 
         network_bytes=made.network,
         weight=made.weight,
         bias=made.bias,
+        mapped=made.mapped,
         figures={},
         card="",
     )
@@ -99,6 +102,29 @@ def test_logits_and_class_maps_are_weighted_means(tiny_bundle: Bundle, tmp_path:
     ours = np.einsum("kc,nchw->nkhw", whole.weight, maps)
     np.testing.assert_allclose(ours, flat, rtol=1e-4, atol=1e-5)
     assert class_maps(maps[0], whole.weight).shape == (len(CODES), 4, 4)
+
+
+@pytest.mark.parametrize("mapped", [0, 1])
+def test_heat_maps_can_show_one_member_of_an_answer_of_all(
+    tiny_bundle: Bundle, tmp_path: Path, mapped: int
+) -> None:
+    members, weights = [tiny_bundle, member(tmp_path, tiny_bundle, 1)], [0.7, 0.3]
+    whole = merged_bundle(tmp_path / "whole", members, weights, mapped)
+    cells, features = Session(whole).run_evidence(PIXELS)
+    alone, _ = Session(members[mapped]).run_evidence(PIXELS)
+    np.testing.assert_allclose(cells, weights[mapped] * alone, rtol=1e-4, atol=1e-5)
+    all_of_them = merged_bundle(tmp_path / "all", members, weights)
+    np.testing.assert_array_equal(
+        Session(whole).logits(features), Session(all_of_them).logits(features)
+    )
+    outer = merged_bundle(tmp_path / "outer", [whole, tiny_bundle], [0.5, 0.5], 0)
+    assert outer.mapped.sum() == members[mapped].weight.shape[1]  # still that one alone
+
+
+def test_a_member_without_weight_can_t_be_mapped(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    other = member(tmp_path, tiny_bundle, 1)
+    with pytest.raises(BundleError, match="has no share in the answer to be mapped"):
+        merge([tiny_bundle, other], np.array([1, 0]), 1)
 
 
 def test_one_member_answers_as_ever(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -217,17 +217,31 @@ def ensemble(
     weights: Annotated[
         Weighting, typer.Option(help="Picked or fitted on their validation part, or equal.")
     ] = Weighting.greedy,
+    share: Annotated[
+        list[float] | None,
+        typer.Option(help="Instead: a weight above 0, once for each RUN in their order."),
+    ] = None,
     adjust: Annotated[
         float,
         typer.Option(help="Answer rare classes sooner: their share of training to this power."),
     ] = 0.0,
+    mapped: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Heat maps show this run's network only, not all."),
+    ] = None,
 ) -> None:
     """Make one model of several, also of different architectures: the mean of their logits."""
     from dermx.cli.progress import track
     from dermx.workflow.combining import ensemble_run
 
     bundle = ensemble_run(
-        runs, out, weights=weights.value, adjust=adjust, track=track, say=typer.echo
+        runs,
+        out,
+        weights=share or weights.value,
+        adjust=adjust,
+        mapped=mapped,
+        track=track,
+        say=typer.echo,
     )
     typer.echo(f"model: {bundle}")
 

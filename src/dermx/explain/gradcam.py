@@ -60,7 +60,7 @@ def class_maps(
 
 
 def odds_maps(
-    views: Float32[np.ndarray, "v classes h w"], bias: Float32[np.ndarray, " classes"]
+    views: Float32[np.ndarray, "v classes h w"], logits: Float32[np.ndarray, " classes"]
 ) -> Float32[np.ndarray, "classes h w"]:
     """What speaks for each class rather than for the others: the map that people are shown.
 
@@ -72,20 +72,21 @@ def odds_maps(
     Args:
         views: `evidence` of a picture alone, or of its eight views (`dermx.preprocess.views`),
             which is turned back and averaged; at least two classes.
-        bias: Of the linear layer.
+        logits: The answer's. Of several networks side by side the evidence may be that of one,
+            and the map then is Grad-CAM at that one's last layer.
 
     Returns:
         As `class_maps`.
 
     >>> both_and_first = np.float32([[[[8, 4]], [[8, 0]]]])  # one view, two classes, two cells
-    >>> odds_maps(both_and_first, np.zeros(2, np.float32))
+    >>> odds_maps(both_and_first, np.float32([6, 4]))
     array([[[0., 1.]],
     <BLANKLINE>
            [[0., 0.]]], dtype=float32)
     """
     each = views[0] if len(views) == 1 else align(views).mean(axis=0)
     own = np.eye(len(each), dtype=np.float32)
-    others = softmax(np.where(own > 0, -np.inf, each.mean(axis=(1, 2)) + bias))
+    others = softmax(np.where(own > 0, -np.inf, logits))
     return _scaled(np.tensordot(own - others, each, 1))
 
 

@@ -3,7 +3,8 @@
 ```text
 bundle.json    format, name, classes in the order of the logits, preprocessing, figures, hashes
 network.onnx   pixels (n, 3, s, s) → map (n, c, h, w) and features (n, c), the mean over the map
-head.npz       the linear layer: weight (classes, c), bias (classes,)
+head.npz       the linear layer: weight (classes, c), bias (classes,); mapped (c,), where heat maps
+               show some of the features only
 card.md        the model card, for people
 trust.json     optional: when to believe the model; trust.npz has its arrays (`dermx trust RUN`)
 ```
@@ -32,7 +33,7 @@ from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32
+    from jaxtyping import Bool, Float, Float32
 
 FORMAT: Final = 1  # of bundle.json; a reader refuses a higher one
 INDEX: Final = "bundle.json"
@@ -58,11 +59,17 @@ class Bundle:
     preprocess: PreprocessConfig
     weight: Float32[np.ndarray, "classes c"]
     bias: Float32[np.ndarray, " classes"]
+    mapped: Bool[np.ndarray, " c"]  # the features that heat maps show: one network's of several
     network: Path
     figures: Mapping[str, Any] = field(default_factory=dict)  # measured on the test part
     created: str = ""  # ISO 8601, UTC
     version: str = ""  # of the dermx that wrote it
     trust: "TrustParts | None" = None  # what `dermx trust` fitted; None where it did not
+
+    @property
+    def map_weight(self) -> Float32[np.ndarray, "classes c"]:
+        """The linear layer as heat maps show it."""
+        return np.where(self.mapped, self.weight, np.float32(0))
 
 
 class TrustParts(NamedTuple):
@@ -96,8 +103,8 @@ def load_bundle(path: Path | None = None) -> Bundle:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise BundleError(f"{folder / INDEX} is not as this dermx writes it: {what}") from error
     _check_files(folder, hashes)
-    weight, bias = _read_head(folder / HEAD)
-    _check_head(codes, weight, bias)
+    weight, bias, mapped = _read_head(folder / HEAD)
+    _check_head(codes, weight, bias, mapped)
     trust = _read_trust(folder) if TRUST in hashes else None
     if trust is not None and trust.settings.get("head") != head_digest(weight, bias):
         raise BundleError(
@@ -111,6 +118,7 @@ def load_bundle(path: Path | None = None) -> Bundle:
         preprocess=preprocess,
         weight=weight,
         bias=bias,
+        mapped=mapped,
         network=folder / NETWORK,
         figures=figures,
         created=str(index.get("created", "")),
@@ -129,6 +137,7 @@ def write_bundle(
     network_bytes: bytes,
     weight: Float[np.ndarray, "classes c"],
     bias: Float[np.ndarray, " classes"],
+    mapped: Bool[np.ndarray, " c"] | None = None,
     figures: Mapping[str, Any],
     card: str,
     finish: Callable[[Bundle], None] | None = None,
@@ -144,6 +153,7 @@ def write_bundle(
         network_bytes: The ONNX file, weights inside.
         weight: Of the linear layer; stored as float32.
         bias: Of the linear layer; stored as float32.
+        mapped: Which features heat maps show; all when None.
         figures: What was measured, JSON values only.
         card: The model card, Markdown.
         finish: Checks the new bundle, or adds trust parts to it, before it takes its place; what
@@ -155,12 +165,14 @@ def write_bundle(
     """
     folder = Path(folder)
     weight, bias = np.asarray(weight, np.float32), np.asarray(bias, np.float32)
-    _check_head(tuple(codes), weight, bias)
+    mapped = np.full(weight.shape[-1:], True) if mapped is None else np.asarray(mapped)
+    _check_head(tuple(codes), weight, bias, mapped)
     _check_replaceable(folder)
+    some: dict[str, Any] = {} if mapped.all() else {"mapped": mapped}
 
     def fill(fresh: Path) -> None:
         (fresh / NETWORK).write_bytes(network_bytes)
-        np.savez(fresh / HEAD, weight=weight, bias=bias)
+        np.savez(fresh / HEAD, weight=weight, bias=bias, **some)
         (fresh / CARD).write_text(card, encoding="utf-8")
         index = {
             "format": FORMAT,
@@ -308,10 +320,12 @@ def _check_files(folder: Path, hashes: Mapping[str, str]) -> None:
             )
 
 
-def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as parts:
-            return np.asarray(parts["weight"], np.float32), np.asarray(parts["bias"], np.float32)
+            weight, bias = (np.asarray(parts[name], np.float32) for name in ("weight", "bias"))
+            every = np.full(weight.shape[-1:], True)
+            return weight, bias, parts.get("mapped", every)
     except _UNREADABLE as error:
         raise BundleError(f"{path} does not hold weight and bias: {error}") from error
 
@@ -327,7 +341,9 @@ def _read_trust(folder: Path) -> TrustParts:
         ) from error
 
 
-def _check_head(codes: tuple[str, ...], weight: np.ndarray, bias: np.ndarray) -> None:
+def _check_head(
+    codes: tuple[str, ...], weight: np.ndarray, bias: np.ndarray, mapped: np.ndarray
+) -> None:
     if unknown := [code for code in codes if code not in CODES]:
         raise BundleError(f"unknown classes {unknown}; dermx knows {', '.join(CODES)}")
     if len(set(codes)) != len(codes) or not codes:
@@ -339,6 +355,11 @@ def _check_head(codes: tuple[str, ...], weight: np.ndarray, bias: np.ndarray) ->
         )
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise BundleError("weight or bias hold values that are not finite; the training diverged")
+    if mapped.dtype != bool or mapped.shape != weight.shape[1:] or not mapped.any():
+        raise BundleError(
+            f"the features that heat maps show must be some of {weight.shape[1]}, "
+            f"got {mapped.sum()} in {mapped.dtype} {mapped.shape}"
+        )
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 The feature maps are stacked by channel, and the linear layer is each member's, times its weight:
 its logits are the weighted mean of the members' logits, and its class maps that of their class
-maps. So an ensemble is a bundle like any other, and everything that reads bundles works.
+maps, or one member's. So an ensemble is a bundle like any other, and everything that reads bundles
+works.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dermx.model.bundle import Bundle
 from dermx.model.runtime import FEATURES, INPUT, MAP, Session
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32
+    from jaxtyping import Bool, Float, Float32
 
 
 class Merged(NamedTuple):
@@ -27,14 +28,18 @@ class Merged(NamedTuple):
     network: bytes  # ONNX
     weight: Float32[np.ndarray, "classes c"]
     bias: Float32[np.ndarray, " classes"]
+    mapped: Bool[np.ndarray, " c"]
 
 
-def merge(bundles: Sequence[Bundle], weights: Float[np.ndarray, " members"]) -> Merged:
+def merge(
+    bundles: Sequence[Bundle], weights: Float[np.ndarray, " members"], mapped: int | None = None
+) -> Merged:
     """Make one network of several, also of different architectures.
 
     Args:
         bundles: Made for the same inputs and classes.
         weights: Of the members' logits; a member with weight 0 is left out.
+        mapped: Number of the member whose last layer heat maps show; all of them when None.
 
     Raises:
         BundleError: The members differ in classes, preprocessing, map size or ONNX version.
@@ -43,11 +48,15 @@ def merge(bundles: Sequence[Bundle], weights: Float[np.ndarray, " members"]) -> 
     kept = [(b, float(w)) for b, w in zip(bundles, weights, strict=True) if w != 0]
     if not kept:
         raise BundleError(f"none of {len(bundles)} models has a weight above 0")
+    if mapped is not None and weights[mapped] == 0:
+        raise BundleError(f"{bundles[mapped].folder} has no share in the answer to be mapped")
     _check_alike([bundle for bundle, _ in kept])
+    one = None if mapped is None else bundles[mapped]
     return Merged(
         network=_side_by_side([bundle for bundle, _ in kept]),
         weight=np.concatenate([w * bundle.weight for bundle, w in kept], axis=1, dtype=np.float32),
         bias=np.asarray(sum(w * bundle.bias for bundle, w in kept), np.float32),
+        mapped=np.concatenate([b.mapped & (one is None or b is one) for b, _ in kept]),
     )
 
 

@@ -110,9 +110,9 @@ class Session:
     def run_evidence(
         self, pixels: UInt8[np.ndarray, "n s s 3"], views: int = 1
     ) -> tuple[Float32[np.ndarray, "n*v classes h w"], Float32[np.ndarray, "n*v c"]]:
-        """As `run`, but with the maps' `evidence`: eight numbers a cell instead of thousands."""
+        """As `run`, but with the `evidence` that heat maps show, eight numbers a cell, as maps."""
         passes = self._passes(pixels, views)
-        weight = self.bundle.weight
+        weight = self.bundle.map_weight
         cells, features = zip(*((evidence(maps, weight), f) for maps, f in passes), strict=True)
         return np.concatenate(cells), np.concatenate(features)
 

@@ -182,8 +182,9 @@ class Work:
         """Return the map that people are shown, of all eight views, and the answer it explains."""
         cells, features = run_views(self.session, [prepared.pixels], VIEWS)
         one = passed(prepared, cells[0], features[0])
-        target = int(self.session.logits(one.features[None])[0].argmax())
-        return odds_maps(one.evidence, self.bundle.bias)[target], target
+        logits = self.session.logits(one.features[None])[0]
+        target = int(logits.argmax())
+        return odds_maps(one.evidence, logits)[target], target
 
     def curves(self, cases: Sequence[Case]) -> Curves:
         """Deletion, insertion and ROAD of our map and of two that know nothing."""
@@ -228,9 +229,11 @@ class Work:
             raise DataError(f"none of {len(cases)} pictures can be read")
         pixels = np.stack([pixels for _, pixels in ready])
         cells, features = self.session.run_evidence(pixels)
-        targets = self.session.logits(features).argmax(axis=1)
+        logits = self.session.logits(features)
+        targets = logits.argmax(axis=1)
         before = [
-            odds_maps(one[None], self.bundle.bias)[k] for one, k in zip(cells, targets, strict=True)
+            odds_maps(one[None], said)[k]
+            for one, said, k in zip(cells, logits, targets, strict=True)
         ]
         of_others = [
             likeness(one, other) if len(before) > 1 else float("nan")
@@ -241,11 +244,15 @@ class Work:
             drawn = []
             for draw in range(SANITY_DRAWS):
                 with forgotten(self.bundle, share, self.seed + draw) as blank:
-                    mixed, _ = Session(blank).run_evidence(pixels)
+                    unlearnt = Session(blank)
+                    mixed, features = unlearnt.run_evidence(pixels)
+                    logits = unlearnt.logits(features)
                     drawn.append(
                         [
-                            likeness(old, odds_maps(one[None], blank.bias)[k])
-                            for old, one, k in zip(before, mixed, targets, strict=True)
+                            likeness(old, odds_maps(one[None], said)[k])
+                            for old, one, said, k in zip(
+                                before, mixed, logits, targets, strict=True
+                            )
                         ]
                     )
             stages.append((share, np.mean(drawn, axis=0)))

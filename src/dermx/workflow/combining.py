@@ -137,8 +137,9 @@ def ensemble_run(
     members: Sequence[Path],
     out: Path,
     *,
-    weights: Weighting = "greedy",
+    weights: Weighting | Sequence[float] = "greedy",
     adjust: float = 0.0,
+    mapped: Path | None = None,
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
@@ -151,10 +152,13 @@ def ensemble_run(
         members: Folders written by `train_run`; of any architectures, for the same inputs.
         out: New or empty folder; `out/bundle` is the model, `out/ensemble.json` says what is in it.
         weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
-            class-balanced log loss, "equal" needs no validation part.
+            class-balanced log loss, "equal" needs no validation part; or a number for each
+            member, above 0, in any scale.
         adjust: Takes the classes' shares of the training part to this power out of the answer, so
             that rare classes are answered sooner (logit adjustment, Menon et al. 2021). From 0 to
             1; choose it on validation.
+        mapped: Heat maps show the last layer of this member alone; of all when None. Choose it by
+            the audit of the validation part.
         track: Shows progress.
         say: Shows each member's weight.
 
@@ -163,7 +167,8 @@ def ensemble_run(
 
     Raises:
         ConfigError: `out` is not empty.
-        InputError: No member is named, or `adjust` is out of its range.
+        InputError: No member is named, `mapped` is none of them, `adjust` is out of its range, or
+            there isn't one weight above 0 for each member.
         DataError: The members have no validation case in common to fit weights on.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
@@ -173,6 +178,15 @@ def ensemble_run(
         raise InputError("name the runs to make one model of")
     if not 0 <= adjust <= 1:
         raise InputError(f"adjust must be from 0 to 1, got {adjust}")
+    if mapped is not None and mapped not in members:
+        raise InputError(f"{mapped}, whose maps to show, is none of the runs")
+    given = None if isinstance(weights, str) else np.array(weights, np.float64)
+    if given is not None and (
+        given.shape != (len(members),) or not (np.isfinite(given).all() and (given > 0).all())
+    ):
+        raise InputError(
+            f"need a weight above 0 for each of {len(members)} runs, got {list(weights)}"
+        )
     from dermx.train.losses import log_prior
 
     for run in members:
@@ -181,7 +195,9 @@ def ensemble_run(
     tables = [read_parts(run) for run in members]
     parts = _common_parts(tables)
     shares, facts = np.full(len(members), 1 / len(members)), {}
-    if weights != "equal":
+    if given is not None:
+        shares = given / given.sum()
+    elif weights != "equal":
         if not parts["val"]:
             raise DataError(
                 f"the {len(members)} runs share no validation case; weigh them equally "
@@ -206,10 +222,12 @@ def ensemble_run(
     config = load_config(members[0] / "config.json")
     counts = Counter(case.diagnosis for case in parts["train"])
     offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
-    _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets)
+    which = None if mapped is None else list(members).index(mapped)
+    _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets, mapped=which)
     content = {
-        "weights": weights,
+        "weights": "given" if given is not None else weights,
         "adjust": adjust,
+        "mapped": None if mapped is None else str(mapped),
         "val_balanced_accuracy": facts.get("all"),
         "members": rows,
     }
@@ -318,15 +336,17 @@ def _write_ensemble(
     *,
     start: bool = True,
     offsets: np.ndarray | float = 0.0,
+    mapped: int | None = None,
 ) -> None:
     """Write `out/bundle`, checked against its members on pictures, and with `start` the run.
 
-    `offsets`, one per class, are added to the mean of the members' logits.
+    `offsets`, one per class, are added to the mean of the members' logits; `mapped` is the number
+    of the one whose last layer heat maps show.
     """
     from dermx.model.merge import merge
     from dermx.train.export import TOLERANCE
 
-    merged = merge(bundles, weights)
+    merged = merge(bundles, weights, mapped)
     counts = Counter(b.architecture for b, w in zip(bundles, weights, strict=True) if w > 0)
     name = " + ".join(f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items())
     config = config.with_train(architecture=name)
@@ -353,6 +373,7 @@ def _write_ensemble(
         network_bytes=merged.network,
         weight=merged.weight,
         bias=(merged.bias + offsets).astype(np.float32),
+        mapped=merged.mapped,
         figures={},
         card=model_card(config, {}, read_facts(out)),
         finish=finish,

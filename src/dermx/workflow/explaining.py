@@ -212,7 +212,7 @@ def _closed_form(
 ) -> Cells:
     """HiResCAM of the last map is Grad-CAM's, as its derivative is the same in all cells."""
     maps, _ = opened.session.run(prepared.pixels[None])
-    weight = opened.bundle.weight
+    weight = opened.bundle.map_weight
     if method not in ("gradcam", "hirescam", "layercam"):
         raise InputError(f"no method {method!r}; known are gradcam, hirescam, layercam")
     if method == "layercam":

@@ -92,6 +92,7 @@ def quantize_run(
         network_bytes=network,
         weight=bundle.weight,
         bias=bundle.bias,
+        mapped=bundle.mapped,
         figures={},
         card=model_card(config, {}, read_facts(out)),
     )

@@ -316,6 +316,7 @@ def _export_made(run: Path, out: Path, say: Say) -> Path:
         network_bytes=large_maps_in_turn(made.network.read_bytes(), made.preprocess.image_size),
         weight=made.weight,
         bias=made.bias,
+        mapped=made.mapped,
         figures=figures,
         card=model_card(config, figures, read_facts(run), findings=read_findings(run)),
         finish=finish,
