@@ -358,7 +358,7 @@ def _check_head(
     if mapped.dtype != bool or mapped.shape != weight.shape[1:] or not mapped.any():
         raise BundleError(
             f"the features that heat maps show must be some of {weight.shape[1]}, "
-            f"got {mapped.sum()} in {mapped.dtype} {mapped.shape}"
+            f"got {np.count_nonzero(mapped)} in {mapped.dtype} {mapped.shape}"
         )
 
 
