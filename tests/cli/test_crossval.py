@@ -339,6 +339,8 @@ def test_members_have_the_shares_asked_for_and_one_of_them_the_map(
         assert main([*words, *asked]) == 2
         assert "need a weight above 0 for each of 2 runs, got [" in capsys.readouterr().err
     shares = ["--share", "2", "--share", "1"]
+    assert main([*words, *shares, "--weights", "equal"]) == 2
+    assert "leave --weights out" in capsys.readouterr().err
     assert main([*words, *shares, "--mapped", str(tmp_path)]) == 2
     assert "whose maps to show, is none of the runs" in capsys.readouterr().err
     assert main([*words, *shares, "--mapped", str(members[1])]) == 0
@@ -353,6 +355,9 @@ def test_members_have_the_shares_asked_for_and_one_of_them_the_map(
     np.testing.assert_allclose(made.map_weight[:, c:], second.weight / 3, rtol=1e-6)
     exported = export_run(out, tmp_path / "exported", say=lambda _: None)
     np.testing.assert_array_equal(load_bundle(exported).mapped, made.mapped)
+    small = tmp_path / "small"
+    assert main(["quantize", str(out), "--out", str(small), "--steps", "0"]) == 0
+    np.testing.assert_array_equal(load_bundle(small / "bundle").mapped, made.mapped)
 
 
 def test_what_any_member_was_trained_on_tests_no_ensemble(

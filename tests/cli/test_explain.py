@@ -17,9 +17,10 @@ from dermx.config import Config
 from dermx.data.ham10000 import lesion_mask
 from dermx.data.phantom import draw_phantom, write_dataset, write_examples
 from dermx.errors import DataError
-from dermx.model.bundle import Bundle, load_bundle
-from dermx.model.runtime import Session
-from dermx.predict import predict_cases
+from dermx.explain.gradcam import odds_maps
+from dermx.model.bundle import Bundle, load_bundle, write_bundle
+from dermx.model.runtime import Session, evidence
+from dermx.predict import predict_cases, read_prepared
 from dermx.records import Case, Predictions
 from dermx.runs import read_parts, start_run
 from dermx.workflow.audit import Work, one_per_lesion, outside_kinds
@@ -177,6 +178,41 @@ def test_explain_writes_a_panel_per_picture_and_a_contrast_is_another(
     assert main([*words, "--method", "hirescam"]) == 0
     with Image.open(tmp_path / "bundle" / "a.png") as image:
         assert (np.asarray(image) == drawn["plain"]).all()
+
+
+def showing(plain: Bundle, folder: Path, mapped: list[bool]) -> Bundle:
+    return write_bundle(
+        folder, name=folder.name, architecture="drawn", codes=plain.codes,
+        preprocess=plain.preprocess, network_bytes=plain.network.read_bytes(),
+        weight=plain.weight, bias=plain.bias, mapped=np.array(mapped), figures={}, card="",
+    )  # fmt: skip
+
+
+def test_every_map_shows_the_mapped_features_alone(run: Path, tmp_path: Path) -> None:
+    plain = load_bundle(run / "bundle")
+    picture = tmp_path / "a.png"
+    Image.fromarray(draw_phantom(1, size=(64, 96)).picture).save(picture)
+    two = showing(plain, tmp_path / "two", [True, True, False])
+    model, every = Model(two), Model(plain).assess(picture)
+    answer = model.assess(picture)
+    assert answer.probabilities == every.probabilities
+    maps, features = model.session.run(read_prepared(picture, two.preprocess).pixels[None])
+    shown = evidence(maps, two.weight * [1, 1, 0])
+    expected = odds_maps(shown, model.session.logits(features)[0])
+    np.testing.assert_allclose(answer.maps, expected, atol=1e-5)
+    assert not np.allclose(answer.maps, every.maps, atol=0.01)
+    one = showing(plain, tmp_path / "one", [True, False, False])
+    green, red = ["--class", "nv"], ["--class", "vasc"]  # the channels that speak for them
+    asked = (green, [*green, "--method", "layercam"], [*red, "--against", "nv"])
+    for i, more in enumerate(asked):
+        panels = []
+        for bundle in (plain, one):
+            out = tmp_path / f"{bundle.name}{i}"
+            words = ["explain", str(bundle.folder), str(picture), "--out", str(out)]
+            assert main([*words, *more]) == 0
+            with Image.open(out / "a.png") as image:
+                panels.append(np.asarray(image))
+        assert (panels[0] != panels[1]).any(), more
 
 
 def test_contact_sheets_show_each_class_that_there_is(run: Path) -> None:

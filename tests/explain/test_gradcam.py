@@ -1,5 +1,7 @@
 """The closed form is Grad-CAM: by hand, by automatic differentiation, by another library."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -152,6 +154,36 @@ def test_the_map_of_the_log_odds_agrees_with_pytorch_grad_cam() -> None:
     weight = network[-1].weight.detach().numpy()
     maps = odds_maps(evidence(feature_map, weight), network(picture)[0].detach().numpy())
     with library.GradCAM(model=network, target_layers=[network[3]]) as cam:
+        for target in range(CLASSES):
+            others = torch.arange(CLASSES) != target
+            theirs = cam(
+                input_tensor=picture,
+                targets=[lambda z, k=target, rest=others: z[k] - z[rest].logsumexp(dim=0)],
+            )[0]
+            lifted = maps[target] - maps[target].min()
+            np.testing.assert_allclose(lifted / max(lifted.max(), 1e-12), theirs, atol=1e-5)
+
+
+def test_one_networks_map_for_the_answer_of_two_is_grad_cam_at_its_last_layer() -> None:
+    library = pytest.importorskip("pytorch_grad_cam")
+    torch, first, picture = small_network()
+    second = copy.deepcopy(first)
+    for parameter in second.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = first, second
+
+        def forward(self, pixels: object) -> object:
+            return (2 * self.first(pixels) + self.second(pixels)) / 3
+
+    both = Both().eval()
+    logits = both(picture)[0].detach().numpy()
+    weight = 2 / 3 * first[-1].weight.detach().numpy()
+    maps = odds_maps(evidence(first[:4](picture).detach().numpy(), weight), logits)
+    with library.GradCAM(model=both, target_layers=[first[3]]) as cam:
         for target in range(CLASSES):
             others = torch.arange(CLASSES) != target
             theirs = cam(

@@ -273,7 +273,7 @@ def test_a_head_without_bias_is_refused(damaged: Path) -> None:
 def test_a_head_whose_mapped_features_are_words_is_one_sentence(damaged: Path) -> None:
     with np.load(damaged / "head.npz") as head:
         arrays = dict(head)
-    replace_head(damaged, **arrays, mapped=np.array(["yes", "no", "no"]))
+    replace_head(damaged, **arrays | {"mapped": np.array(["yes", "no", "no"])})
     with pytest.raises(BundleError, match=r"heat maps show must be some of 3, got 3 in <U3"):
         load_bundle(damaged)
 

@@ -215,8 +215,9 @@ def ensemble(
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="New folder; evaluate it as a run.")],
     weights: Annotated[
-        Weighting, typer.Option(help="Picked or fitted on their validation part, or equal.")
-    ] = Weighting.greedy,
+        Weighting | None,
+        typer.Option(help="Picked or fitted on their validation part, or equal. [greedy]"),
+    ] = None,
     share: Annotated[
         list[float] | None,
         typer.Option(help="Instead: a weight above 0, once for each RUN in their order."),
@@ -232,12 +233,15 @@ def ensemble(
 ) -> None:
     """Make one model of several, also of different architectures: the mean of their logits."""
     from dermx.cli.progress import track
+    from dermx.errors import InputError
     from dermx.workflow.combining import ensemble_run
 
+    if share and weights is not None:
+        raise InputError("--share gives the weights itself; leave --weights out")
     bundle = ensemble_run(
         runs,
         out,
-        weights=share or weights.value,
+        weights=share or (weights or Weighting.greedy).value,
         adjust=adjust,
         mapped=mapped,
         track=track,

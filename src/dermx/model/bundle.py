@@ -3,8 +3,8 @@
 ```text
 bundle.json    format, name, classes in the order of the logits, preprocessing, figures, hashes
 network.onnx   pixels (n, 3, s, s) → map (n, c, h, w) and features (n, c), the mean over the map
-head.npz       the linear layer: weight (classes, c), bias (classes,); mapped (c,), where heat maps
-               show some of the features only
+head.npz       the linear layer: weight (classes, c), bias (classes,); mapped (c,), the features
+               that heat maps show, all where it is not there
 card.md        the model card, for people
 trust.json     optional: when to believe the model; trust.npz has its arrays (`dermx trust RUN`)
 ```
@@ -168,11 +168,10 @@ def write_bundle(
     mapped = np.full(weight.shape[-1:], True) if mapped is None else np.asarray(mapped)
     _check_head(tuple(codes), weight, bias, mapped)
     _check_replaceable(folder)
-    some: dict[str, Any] = {} if mapped.all() else {"mapped": mapped}
 
     def fill(fresh: Path) -> None:
         (fresh / NETWORK).write_bytes(network_bytes)
-        np.savez(fresh / HEAD, weight=weight, bias=bias, **some)
+        np.savez(fresh / HEAD, weight=weight, bias=bias, mapped=mapped)
         (fresh / CARD).write_text(card, encoding="utf-8")
         index = {
             "format": FORMAT,

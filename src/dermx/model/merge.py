@@ -42,7 +42,8 @@ def merge(
         mapped: Number of the member whose last layer heat maps show; all of them when None.
 
     Raises:
-        BundleError: The members differ in classes, preprocessing, map size or ONNX version.
+        BundleError: The members differ in classes, preprocessing, map size or ONNX version, or the
+            one to be mapped has no weight.
         MissingExtraError: The package onnx is not installed.
     """
     kept = [(b, float(w)) for b, w in zip(bundles, weights, strict=True) if w != 0]
@@ -51,12 +52,12 @@ def merge(
     if mapped is not None and weights[mapped] == 0:
         raise BundleError(f"{bundles[mapped].folder} has no share in the answer to be mapped")
     _check_alike([bundle for bundle, _ in kept])
-    one = None if mapped is None else bundles[mapped]
+    shown = [b.mapped & (mapped in (None, i)) for i, b in enumerate(bundles) if weights[i] != 0]
     return Merged(
         network=_side_by_side([bundle for bundle, _ in kept]),
         weight=np.concatenate([w * bundle.weight for bundle, w in kept], axis=1, dtype=np.float32),
         bias=np.asarray(sum(w * bundle.bias for bundle, w in kept), np.float32),
-        mapped=np.concatenate([b.mapped & (one is None or b is one) for b, _ in kept]),
+        mapped=np.concatenate(shown),
     )
 
 
