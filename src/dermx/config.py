@@ -74,14 +74,16 @@ class AugmentConfig:
     rotation: bool = True  # any angle, full circle
     quarter_turns: bool = False  # only by 90, 180 and 270 degrees, which resamples no pixel
     flip: bool = True  # mirror image, half of the time
-    min_area: float = 0.4  # smallest share of the centre square's area in view
+    min_area: float = (
+        0.4  # smallest share in view of the area of the centre square (`crop_fraction`)
+    )
     max_aspect: float = 1.25  # largest ratio of width to height scale, and its inverse
-    shift: float = 0.1  # of the picture's shorter side, each way
+    shift: float = 0.1  # of that square's side, each way
     brightness: float = 0.2  # multiplies all channels by 1 ± this
     contrast: float = 0.2  # about the mean grey, 1 ± this
     saturation: float = 0.2  # about each pixel's grey, 1 ± this
     colour_cast: float = 0.1  # multiplies each channel by its own 1 ± this
-    max_area: float = 1.0  # largest; above 1 the picture's mirror image comes into view
+    max_area: float = 1.0  # largest; above 1 more than the square, mirrored where the picture ends
     colour_constancy: float = 0.0  # of the way to grey light, or as far away from it, ± this
     gamma: float = 0.0  # values as shares of white, to the power e to the ± this
     light_slope: float = 0.0  # light at one edge of the picture 1 + this, at the other 1 - this

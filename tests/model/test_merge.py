@@ -3,15 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import onnxruntime
 import pytest
 
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError
 from dermx.explain.gradcam import class_maps
 from dermx.model.bundle import Bundle, write_bundle
-from dermx.model.merge import merge
+from dermx.model.merge import laid_out, merge
 from dermx.model.runtime import Session
+from dermx.preprocess.normalize import normalize
 
 onnx = pytest.importorskip("onnx", reason="merging needs dermx[train]")
 
@@ -67,7 +70,7 @@ def merged_bundle(
         folder,
         name="e",
         architecture="e",
-        preprocess=bundles[0].preprocess,
+        preprocess=made.preprocess,
         network_bytes=made.network,
         weight=made.weight,
         bias=made.bias,
@@ -148,14 +151,73 @@ def test_a_merged_model_can_be_merged_again(tiny_bundle: Bundle, tmp_path: Path)
     np.testing.assert_allclose(answer(outer)[1], answer(flat)[1], atol=1e-5)
 
 
+def seen_by(one: Bundle, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Map and logits of a member for pictures that are normalised already."""
+    session = onnxruntime.InferenceSession(str(one.network), providers=["CPUExecutionProvider"])
+    maps, features = session.run(["map", "features"], {"pixels": values})
+    return maps, features @ one.weight.T + one.bias
+
+
+def shrunk(values: np.ndarray, side: int) -> np.ndarray:
+    planes = values.reshape(-1, *values.shape[2:])
+    made = [cv2.resize(plane, (side, side), interpolation=cv2.INTER_LINEAR) for plane in planes]
+    return np.stack(made).reshape(*values.shape[:2], side, side)
+
+
+@pytest.mark.parametrize(("size", "crop", "side"), [(32, 2 / 3, 48), (56, 1.0, 56), (32, 0.5, 64)])
+def test_members_may_see_less_of_the_picture_or_a_smaller_one(
+    tiny_bundle: Bundle, tmp_path: Path, size: int, crop: float, side: int
+) -> None:
+    spec = replace(tiny_bundle.preprocess, image_size=size, crop_fraction=crop)
+    other = replace(member(tmp_path, tiny_bundle, 1), preprocess=spec)
+    whole = merged_bundle(tmp_path / "whole", [tiny_bundle, other], [0.6, 0.4])
+    assert whole.preprocess == replace(tiny_bundle.preprocess, image_size=side)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, side, side, 3), np.uint8)
+    session = Session(whole)
+    maps, features = session.run(pixels)
+    values = normalize(pixels, whole.preprocess.mean, whole.preprocess.std)
+    edge = round(side * (1 - crop) / 2)
+    middle = values[:, :, edge : side - edge, edge : side - edge]
+    ours, theirs = seen_by(tiny_bundle, shrunk(values, 32)), seen_by(other, shrunk(middle, size))
+    expected = 0.6 * ours[1] + 0.4 * theirs[1]
+    np.testing.assert_allclose(session.logits(features), expected, rtol=1e-4, atol=1e-4)
+    # Each member's cells keep their mean, so a logit stays the mean over its class map.
+    np.testing.assert_allclose(maps.mean(axis=(2, 3)), features, rtol=1e-4, atol=1e-4)
+    if crop < 1:
+        np.testing.assert_allclose(maps[:, :3], ours[0], rtol=1e-4, atol=1e-4)
+    if crop == 0.5:  # four cells a side in the middle half of four: two of them, four times as much
+        blocks = theirs[0].reshape(3, 3, 2, 2, 2, 2).mean(axis=(3, 5))
+        np.testing.assert_allclose(maps[:, 3:, 1:3, 1:3], 4 * blocks, rtol=1e-4, atol=1e-4)
+        assert not maps[:, 3:, 0].any()
+        assert not maps[:, 3:, :, 3].any()
+
+
+def test_maps_of_different_grids_are_laid_onto_the_finest(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    finer = member(tmp_path, tiny_bundle, 1, "MaxPool", 4)
+    whole = merged_bundle(tmp_path / "whole", [tiny_bundle, finer], [0.5, 0.5])
+    maps, _ = Session(whole).run(PIXELS)
+    coarse, _ = Session(tiny_bundle).run(PIXELS)
+    np.testing.assert_allclose(maps[:, :3], coarse.repeat(2, axis=2).repeat(2, axis=3), rtol=1e-5)
+    np.testing.assert_allclose(maps[:, 3:], Session(finer).run(PIXELS)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.2, 2 / 3, 1.0])
+@pytest.mark.parametrize(("cells", "of"), [(9, 7), (7, 9), (9, 9), (1, 5), (5, 1)])
+def test_laying_out_keeps_the_mean(cells: int, of: int, share: float) -> None:
+    values = np.random.default_rng(0).normal(size=of)
+    assert (laid_out(cells, of, share) @ values).mean() == pytest.approx(values.mean())
+
+
 def test_models_that_don_t_fit_each_other_are_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
     both = np.array([0.5, 0.5])
-    bigger = replace(tiny_bundle, preprocess=replace(tiny_bundle.preprocess, image_size=64))
-    with pytest.raises(BundleError, match=r"differ in preprocess\.image_size: 32 and 64"):
+    shaved = replace(tiny_bundle, preprocess=replace(tiny_bundle.preprocess, hair_removal=True))
+    with pytest.raises(BundleError, match=r"differ in preprocess\.hair_removal: False and True"):
+        merge([tiny_bundle, shaved], both)
+    bigger = replace(tiny_bundle, preprocess=replace(tiny_bundle.preprocess, image_size=66))
+    with pytest.raises(BundleError, match="looks at 66 pixels where another is made for 32"):
         merge([tiny_bundle, bigger], both)
-    finer = member(tmp_path, tiny_bundle, 1, "MaxPool", 4)
-    with pytest.raises(BundleError, match=r"gives maps of \(4, 4\), .* of \(8, 8\) cells"):
-        merge([tiny_bundle, finer], both)
     older = member(tmp_path, tiny_bundle, 1, opset=16)
     with pytest.raises(BundleError, match=r"use different ONNX operators, .*16.*export them again"):
         merge([tiny_bundle, older], both)

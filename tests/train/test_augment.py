@@ -264,3 +264,11 @@ def test_drawn_letters_are_of_all_kinds() -> None:
 def test_without_colour_all_channels_are_the_grey() -> None:
     changed = apply_change(tinted_noise(), Change(colourless=True, gains=(1.0, 1.0, 1.0)), 64)
     assert (changed == changed[..., :1]).all()
+
+
+def test_where_the_network_sees_the_middle_alone_that_is_what_is_varied() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (96, 120, 3), np.uint8)
+    middle = square(picture, 64, 2 / 3)[0]
+    assert np.array_equal(apply_change(picture, Change(), 64, 2 / 3), middle)
+    shifted = apply_change(picture, Change(right=8 / 64, down=4 / 64), 64, 2 / 3)
+    np.testing.assert_array_equal(shifted[:60, :56], middle[4:, 8:])

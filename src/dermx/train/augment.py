@@ -48,9 +48,9 @@ class Change:
 
     angle: float = 0.0  # radians
     mirrored: bool = False
-    width: float = 1.0  # of the square in view, as a share of the picture's shorter side
+    width: float = 1.0  # of what is in view, as a share of the centre square's side
     height: float = 1.0
-    right: float = 0.0  # shift of its centre, as a share of the picture's shorter side
+    right: float = 0.0  # shift of its centre, as a share of that, too
     down: float = 0.0
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)  # per RGB channel
     contrast: float = 1.0
@@ -111,7 +111,7 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
 
 
 def apply_change(
-    picture: UInt8[np.ndarray, "h w 3"], change: Change, size: int
+    picture: UInt8[np.ndarray, "h w 3"], change: Change, size: int, crop_fraction: float = 1.0
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Cut, turn and recolour: one warp and one colour matrix, each a single pass over the pixels.
 
@@ -121,7 +121,7 @@ def apply_change(
     """
     warped = cv2.warpAffine(
         picture,
-        _placement(picture.shape[0], picture.shape[1], change, size),
+        _placement(picture.shape[0], picture.shape[1], change, size, crop_fraction),
         (size, size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
@@ -161,15 +161,17 @@ def _finished(pixels: Square, change: Change) -> Square:
     return pixels if change.jpeg is None else recompressed(pixels, change.jpeg)
 
 
-def _placement(height: int, width: int, change: Change, size: int) -> Float64[np.ndarray, "2 3"]:
+def _placement(
+    height: int, width: int, change: Change, size: int, crop_fraction: float
+) -> Float64[np.ndarray, "2 3"]:
     """Matrix from a pixel of the result to its place in the picture, both at pixel centres."""
-    shorter = min(height, width)
-    along = (-1 if change.mirrored else 1) * change.width * shorter / size
-    down = change.height * shorter / size
+    square = min(height, width) * crop_fraction
+    along = (-1 if change.mirrored else 1) * change.width * square / size
+    down = change.height * square / size
     cos, sin = math.cos(change.angle), math.sin(change.angle)
     turn = np.array([[cos * along, -sin * down], [sin * along, cos * down]])
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    centre += shorter * np.array([change.right, change.down])
+    centre += square * np.array([change.right, change.down])
     middle = np.full(2, (size - 1) / 2)
     return np.column_stack([turn, centre - turn @ middle])
 

@@ -50,8 +50,11 @@ class TrainSet(Dataset[torch.Tensor]):
     def __getitem__(self, draw: Draw) -> UInt8[torch.Tensor, "s s 3"]:
         rng = np.random.default_rng([self.seed, 1, draw.epoch, draw.position])
         change = draw_change(self.augment, rng)
-        changed = apply_change(self.cache[draw.picture], change, self.spec.image_size)
-        return torch.from_numpy(relit(changed, self.spec))
+        spec = self.spec
+        changed = apply_change(
+            self.cache[draw.picture], change, spec.image_size, spec.crop_fraction
+        )
+        return torch.from_numpy(relit(changed, spec))
 
 
 class EpochBatches(Sampler[list[Draw]]):
