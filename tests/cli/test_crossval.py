@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -328,29 +327,6 @@ def test_an_adjusted_ensemble_answers_rare_classes_sooner(
     shares = np.array([drawn.count(code) for code in CODES]) / len(drawn)
     expected = np.tile(-0.5 * np.log(shares), (len(plain), 1))
     np.testing.assert_allclose(adjusted - plain, expected, atol=1e-4)
-
-
-def test_an_ensemble_is_expected_to_find_the_melanomas_asked_for(
-    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "even"
-    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
-    for wrong in ("nan", "-0.1", "1.1"):
-        assert main([*words, "--melanomas", wrong]) == 2
-        assert "melanomas must be from 0 to 1, got " in capsys.readouterr().err
-    assert main([*words, "--melanomas", "0.9", "--adjust", "0.1"]) == 2
-    assert "both say how soon a class is answered; give one" in capsys.readouterr().err
-    assert main([*words, "--melanomas", "0.9"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"expected on \d+ validation pictures: accuracy .*, mel (0\.9|1\.)", told)
-    content = json.loads((out / "ensemble.json").read_text())
-    assert content["melanomas"] == 0.9
-    ensemble_run(members, tmp_path / "plain", weights="equal")
-    made, plain = (load_bundle(run / "bundle") for run in (out, tmp_path / "plain"))
-    np.testing.assert_allclose(
-        made.bias - plain.bias, [content["offsets"][code] for code in CODES], atol=1e-5
-    )
-    np.testing.assert_array_equal(made.weight, plain.weight)
 
 
 def test_members_have_the_shares_asked_for_and_one_of_them_the_map(

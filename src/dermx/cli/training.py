@@ -226,13 +226,6 @@ def ensemble(
         float,
         typer.Option(help="Answer rare classes sooner: their share of training to this power."),
     ] = 0.0,
-    melanomas: Annotated[
-        float | None,
-        typer.Option(
-            help="Instead: so that accuracy and balanced accuracy count alike and this share of "
-            "melanomas is expected to be found, by the validation part."
-        ),
-    ] = None,
     mapped: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Heat maps show this run's network only, not all."),
@@ -250,7 +243,6 @@ def ensemble(
         out,
         weights=share or (weights or Weighting.greedy).value,
         adjust=adjust,
-        melanomas=melanomas,
         mapped=mapped,
         track=track,
         say=typer.echo,

@@ -16,23 +16,13 @@ from dermx.data.catalog import require_pictures
 from dermx.data.split import PARTS
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError, DataError, InputError
-from dermx.evaluate.decision import even_weights
 from dermx.evaluate.ensemble import combine, fit_weights, select_greedy, stacked
 from dermx.evaluate.metrics import score
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.model.card import model_card
-from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
 from dermx.runs import environment, read_facts, read_parts, require_run, start_run
-from dermx.trust.calibration import fit_calibration
-from dermx.trust.fitting import left_out
-from dermx.workflow.evaluation import (
-    counted,
-    predict_all,
-    predicted,
-    predictions_of,
-    write_json,
-)
+from dermx.workflow.evaluation import counted, predict_all, predictions_of, write_json
 from dermx.workflow.training import (
     is_started,
     load_cases,
@@ -151,7 +141,6 @@ def ensemble_run(
     *,
     weights: Weighting | Sequence[float] = "greedy",
     adjust: float = 0.0,
-    melanomas: float | None = None,
     mapped: Path | None = None,
     track: "Track | None" = None,
     say: Say = print,
@@ -170,10 +159,6 @@ def ensemble_run(
         adjust: Takes the classes' shares of the training part to this power out of the answer, so
             that rare classes are answered sooner (logit adjustment, Menon et al. 2021). From 0 to
             1; choose it on validation.
-        melanomas: Instead: biases of the classes are fitted to the validation part, over eight
-            views, and each class weighted so that the answers serve accuracy and balanced accuracy
-            alike and this share of the melanomas, from 0 to 1, is expected to be found; see
-            `dermx.evaluate.decision.even_weights`.
         mapped: Heat maps show the last layer of this member alone; of all when None. Choose it by
             the audit of the validation part.
         track: Shows progress.
@@ -184,9 +169,9 @@ def ensemble_run(
 
     Raises:
         ConfigError: `out` is not empty.
-        InputError: No member is named, `mapped` is none of them, `adjust` or `melanomas` is out of
-            its range or both are given, or there isn't one weight above 0 for each member.
-        DataError: The members have no validation case in common to fit weights or biases on.
+        InputError: No member is named, `mapped` is none of them, `adjust` is out of its range, or
+            there isn't one weight above 0 for each member.
+        DataError: The members have no validation case in common to fit weights on.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
     if out.exists() and any(out.iterdir()):
@@ -195,10 +180,6 @@ def ensemble_run(
         raise InputError("name the runs to make one model of")
     if not 0 <= adjust <= 1:
         raise InputError(f"adjust must be from 0 to 1, got {adjust}")
-    if melanomas is not None and not 0 <= melanomas <= 1:
-        raise InputError(f"melanomas must be from 0 to 1, got {melanomas}")
-    if melanomas is not None and adjust:
-        raise InputError("adjust and melanomas both say how soon a class is answered; give one")
     if mapped is not None and mapped not in members:
         raise InputError(f"{mapped}, whose maps to show, is none of the runs")
     given = None if isinstance(weights, str) else np.array(weights, np.float64)
@@ -216,14 +197,14 @@ def ensemble_run(
     tables = [read_parts(run) for run in members]
     parts = _common_parts(tables)
     shares, facts = np.full(len(members), 1 / len(members)), {}
-    if not parts["val"] and ((given is None and weights != "equal") or melanomas is not None):
-        raise DataError(
-            f"the {len(members)} runs share no validation case; weigh them equally "
-            "or train them on the same parts"
-        )
     if given is not None:
         shares = given / given.sum()
     elif weights != "equal":
+        if not parts["val"]:
+            raise DataError(
+                f"the {len(members)} runs share no validation case; weigh them equally "
+                "or train them on the same parts"
+            )
         said = [
             _said_of(run, own["val"], parts["val"], track, say)
             for run, own in zip(members, tables, strict=True)
@@ -243,43 +224,17 @@ def ensemble_run(
     config = load_config(members[0] / "config.json")
     counts = Counter(case.diagnosis for case in parts["train"])
     offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
-    if melanomas is not None:
-        said = [
-            _said_of(run, own["val"], parts["val"], track, say, VIEWS)
-            for run, own in zip(members, tables, strict=True)
-        ]
-        known = replace(said[0], logits=combine(stacked(said), shares).astype(np.float32))
-        offsets = _even_offsets(known, melanomas, say)
     which = None if mapped is None else list(members).index(mapped)
     _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets, mapped=which)
     content = {
         "weights": "given" if given is not None else weights,
         "adjust": adjust,
-        "melanomas": melanomas,
-        "offsets": dict(zip(bundles[0].codes, offsets.tolist(), strict=True)),
         "mapped": None if mapped is None else str(mapped),
         "val_balanced_accuracy": facts.get("all"),
         "members": rows,
     }
     write_json(out / "ensemble.json", content)
     return out / "bundle"
-
-
-def _even_offsets(known: Predictions, melanomas: float, say: Say) -> np.ndarray:
-    """What to add to the logits: the classes' fitted biases, and the weights of an answer."""
-    probs = left_out(known, "bias").reshape(-1, *known.logits.shape).mean(axis=0)
-    weights = even_weights(probs, known.codes, melanomas)
-    answers = (probs * weights).argmax(axis=1)
-    right = probs[np.arange(len(probs)), answers]
-    recalls = np.bincount(answers, right, len(known.codes)) / probs.sum(axis=0)
-    fitted = fit_calibration(known.logits, known.labels, "bias")
-    offsets = np.asarray((fitted.bias + np.log(weights)) / fitted.scale)
-    say(
-        f"expected on {len(probs)} validation pictures: accuracy {right.mean():.3f}, recall "
-        + ", ".join(map("{} {:.3f}".format, known.codes, recalls))
-    )
-    say("added to the logits: " + ", ".join(map("{} {:+.2f}".format, known.codes, offsets)))
-    return offsets
 
 
 def _require_same(
@@ -314,21 +269,14 @@ def _require_same(
 
 
 def _said_of(
-    run: Path,
-    own: Sequence[Case],
-    wanted: Sequence[Case],
-    track: "Track | None",
-    say: Say,
-    views: int = 1,
+    run: Path, own: Sequence[Case], wanted: Sequence[Case], track: "Track | None", say: Say
 ) -> Predictions:
     """What a member says of cases; where it stores them, they stay those of its own part."""
     if not {case.image for case in wanted} <= {case.image for case in own}:
         require_pictures(wanted)
         progress = counted(track, "predicting", len(wanted))
-        return predict_all(load_bundle(run / "bundle"), wanted, progress=progress, views=views)
-    name = "predictions.npz" if views == 1 else "views.npz"
-    stored = run / "evaluation" / "val" / name
-    said = predicted(load_bundle(run / "bundle"), own, stored, track, say, views)
+        return predict_all(load_bundle(run / "bundle"), wanted, progress=progress)
+    said = predictions_of(run, own, run / "evaluation" / "val", track, say)
     rows = {image: row for row, image in enumerate(said.images)}
     return said.select(np.array([rows[case.image] for case in wanted]))
 
