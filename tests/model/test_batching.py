@@ -1,5 +1,8 @@
 """Made one at a time or together, maps are the same; only large ones of integers are cut off."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -7,6 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="exporting needs dermx[train]")
 
 from dermx.model.batching import large_maps_in_turn
+from dermx.model.bundle import Bundle, write_bundle
+from dermx.model.merge import merge
 from dermx.model.quantize import quantize
 from dermx.model.runtime import IN_TURN
 
@@ -32,6 +37,32 @@ def test_the_numbers_stay(either: bytes, inputs: np.ndarray, n: int) -> None:
     before, after = answers(either, inputs[:n]), answers(large_maps_in_turn(either, 64), inputs[:n])
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_numbers_of_members_that_see_pictures_of_different_scales_stay(
+    tiny_bundle: Bundle, either: bytes, tmp_path: Path
+) -> None:
+    weight = np.random.default_rng(0).normal(size=(8, 1280)).astype(np.float32)
+    members = [
+        write_bundle(
+            tmp_path / str(crop),
+            name="m",
+            architecture="m",
+            preprocess=replace(tiny_bundle.preprocess, image_size=64, crop_fraction=crop),
+            network_bytes=either,
+            weight=weight,
+            bias=np.zeros(8, np.float32),
+            figures={},
+            card="",
+        )
+        for crop in (1.0, 2 / 3)
+    ]
+    whole = merge(members, np.array([0.5, 0.5]))
+    inputs = np.random.default_rng(1).normal(size=(3, 3, 96, 96)).astype(np.float32)
+    made = large_maps_in_turn(whole.network, whole.preprocess.image_size)
+    assert made != whole.network
+    for one, other in zip(answers(whole.network, inputs), answers(made, inputs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_with_large_maps_are_in_the_scan_and_the_others_behind_it(either: bytes) -> None:
