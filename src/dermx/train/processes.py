@@ -1,5 +1,6 @@
 """How do the processes of one training find each other? One or many, on GPUs or on CPUs."""
 
+import atexit
 import os
 
 import torch
@@ -26,7 +27,15 @@ def join_processes() -> PartialState:
             f"{os.environ['WORLD_SIZE']} processes were started and can't be joined on "
             f"{state.device}; start one, or train on CPUs with ACCELERATE_USE_CPU=true"
         )
+    if several:
+        atexit.register(_part)
     return state
+
+
+def _part() -> None:
+    """Take leave of the others: threads that still hold a line can abort an interpreter's end."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def processes_here() -> int:
