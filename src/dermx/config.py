@@ -74,9 +74,7 @@ class AugmentConfig:
     rotation: bool = True  # any angle, full circle
     quarter_turns: bool = False  # only by 90, 180 and 270 degrees, which resamples no pixel
     flip: bool = True  # mirror image, half of the time
-    min_area: float = (
-        0.4  # smallest share in view of the area of the centre square (`crop_fraction`)
-    )
+    min_area: float = 0.4  # smallest share in view of the centre square's area, after its crop
     max_aspect: float = 1.25  # largest ratio of width to height scale, and its inverse
     shift: float = 0.1  # of that square's side, each way
     brightness: float = 0.2  # multiplies all channels by 1 ± this

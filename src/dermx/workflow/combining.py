@@ -151,7 +151,8 @@ def ensemble_run(
     only if it is there in every member that has it: what one of them was trained on is no test.
 
     Args:
-        members: Folders written by `train_run`; of any architectures, for the same inputs.
+        members: Folders written by `train_run`; of any architectures, and for pictures prepared
+            alike but for their size and crop.
         out: New or empty folder; `out/bundle` is the model, `out/ensemble.json` says what is in it.
         weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
             class-balanced log loss, "equal" needs no validation part; or a number for each
