@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from dermx.evaluate.decision import Decide  # noqa: E402
 from dermx.evaluate.metrics import score  # noqa: E402
 from dermx.model.batching import large_maps_in_turn  # noqa: E402
 from dermx.model.bundle import load_bundle  # noqa: E402
+from dermx.model.runtime import Session  # noqa: E402
 from dermx.records import Predictions  # noqa: E402
 from dermx.runs import read_parts, start_run  # noqa: E402
 from dermx.train.guide import read_scores  # noqa: E402
@@ -329,6 +331,29 @@ def test_an_adjusted_ensemble_answers_rare_classes_sooner(
     np.testing.assert_allclose(adjusted - plain, expected, atol=1e-4)
 
 
+def test_an_ensemble_is_expected_to_find_the_melanomas_asked_for(
+    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "even"
+    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
+    for wrong in ("nan", "-0.1", "1.1"):
+        assert main([*words, "--melanomas", wrong]) == 2
+        assert "melanomas must be from 0 to 1, got " in capsys.readouterr().err
+    assert main([*words, "--melanomas", "0.9", "--adjust", "0.1"]) == 2
+    assert "both say how soon a class is answered; give one" in capsys.readouterr().err
+    assert main([*words, "--melanomas", "0.9"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"expected on \d+ validation pictures: accuracy .*, mel (0\.9|1\.)", told)
+    content = json.loads((out / "ensemble.json").read_text())
+    assert content["melanomas"] == 0.9
+    ensemble_run(members, tmp_path / "plain", weights="equal")
+    made, plain = (load_bundle(run / "bundle") for run in (out, tmp_path / "plain"))
+    np.testing.assert_allclose(
+        made.bias - plain.bias, [content["offsets"][code] for code in CODES], atol=1e-5
+    )
+    np.testing.assert_array_equal(made.weight, plain.weight)
+
+
 def test_members_have_the_shares_asked_for_and_one_of_them_the_map(
     members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,7 +371,7 @@ def test_members_have_the_shares_asked_for_and_one_of_them_the_map(
     assert main([*words, *shares, "--mapped", str(members[1])]) == 0
     told = json.loads((out / "ensemble.json").read_text())
     assert told["weights"] == "given"
-    assert told["mapped"] == str(members[1])
+    assert told["mapped"] == [str(members[1])]
     assert [row["weight"] for row in told["members"]] == pytest.approx([2 / 3, 1 / 3])
     made, first, second = (load_bundle(run / "bundle") for run in (out, *members))
     c = first.weight.shape[1]
@@ -358,6 +383,34 @@ def test_members_have_the_shares_asked_for_and_one_of_them_the_map(
     small = tmp_path / "small"
     assert main(["quantize", str(out), "--out", str(small), "--steps", "0"]) == 0
     np.testing.assert_array_equal(load_bundle(small / "bundle").mapped, made.mapped)
+
+
+def test_members_look_at_as_much_of_the_picture_as_asked_for(
+    members: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "both"
+    words = ["ensemble", *map(str, members), "--out", str(out), "--weights", "equal"]
+    for wrong in (["0.8"], ["1", "0"], ["1", "nan"], ["1", "1.1"]):
+        asked = [word for fraction in wrong for word in ("--crop-fraction", fraction)]
+        assert main([*words, *asked]) == 2
+        assert "need a crop fraction above 0, at most 1, for each of 2" in capsys.readouterr().err
+    stored = members[1] / "evaluation" / "val" / "views.npz"
+    before = stored.stat().st_mtime_ns if stored.exists() else None
+    fractions = ["--crop-fraction", "1", "--crop-fraction", "0.8"]
+    assert main([*words, *fractions, "--melanomas", "0.9"]) == 0
+    assert (stored.stat().st_mtime_ns if stored.exists() else None) == before  # not its own answers
+    told = json.loads((out / "ensemble.json").read_text())["members"]
+    assert [row["crop_fraction"] for row in told] == [1.0, 0.8]
+    whole, first, second = (load_bundle(run / "bundle") for run in (out, *members))
+    side = first.preprocess.image_size
+    assert (whole.preprocess.crop_fraction, whole.preprocess.image_size) == (1.0, side / 0.8)
+    assert load_config(out / "config.json").preprocess == whole.preprocess
+    picture = np.zeros((1, side * 5 // 4, side * 5 // 4, 3), np.uint8)
+    edge = side // 8
+    picture[:, :edge] = picture[:, -edge:] = picture[:, :, :edge] = picture[:, :, -edge:] = 255
+    _, features = Session(whole).run(picture)
+    seen = Session(second).features(np.zeros((1, side, side, 3), np.uint8))
+    np.testing.assert_allclose(features[:, -seen.shape[1] :], seen, rtol=1e-4, atol=1e-4)
 
 
 def test_what_any_member_was_trained_on_tests_no_ensemble(

@@ -15,6 +15,7 @@ from dermx.errors import InputError
 from dermx.evaluate.decision import (
     Rule,
     cost_matrix,
+    even_weights,
     fit_rule,
     fit_strength,
     least_cost,
@@ -202,3 +203,44 @@ def test_a_number_that_is_undefined_is_null_in_json_and_n_a_in_words() -> None:
     assert point.to_dict()["scores"]["recall_df"] == nothing
     assert "nan" not in point.to_text().split()
     assert ["recall_df", "n/a"] in [line.split() for line in point.to_text().splitlines()]
+
+
+def worth(answers: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of accuracy and balanced accuracy, by scikit-learn."""
+    accuracy = sk.accuracy_score(labels, answers)
+    return float(accuracy + sk.balanced_accuracy_score(labels, answers)) / 2
+
+
+def test_even_weights_serve_accuracy_and_balanced_accuracy_alike() -> None:
+    """Fitted on one half, better on the other than either measure's own answer, or any power."""
+    known, unknown = calibrated(0), calibrated(1)
+    weights = even_weights(known.probs, CODES)
+    assert known.probs.mean(axis=0) @ weights == pytest.approx(1)
+    even = worth((unknown.probs * weights).argmax(axis=1), unknown.labels)
+    for power in np.linspace(0, 1, 6):
+        other = (unknown.probs * prior_weights(SHARES, power)).argmax(axis=1)
+        assert even > worth(other, unknown.labels) - 0.002
+    assert even > worth(unknown.probs.argmax(axis=1), unknown.labels) + 0.01
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95, 1.0])
+def test_even_weights_are_expected_to_find_the_melanomas_that_are_wanted(wanted: float) -> None:
+    probs = calibrated(2).probs
+    plain, weights = even_weights(probs, CODES), even_weights(probs, CODES, wanted)
+
+    def found(weights: np.ndarray) -> float:
+        answers = (probs * weights).argmax(axis=1)
+        return float(probs[answers == MEL, MEL].sum() / probs[:, MEL].sum())
+
+    assert found(weights) >= wanted - 1e-9
+    assert found(weights) < max(wanted, found(plain)) + 0.01  # and hardly more
+    others = np.delete(weights / plain, MEL)
+    np.testing.assert_allclose(others, others[0])
+    assert (weights / plain)[MEL] >= others[0] * (1 - 1e-9)
+
+
+def test_even_weights_of_classes_that_are_not_there() -> None:
+    sure = np.tile(np.eye(8)[NV], (3, 1))
+    weights = even_weights(sure, CODES, 0.9)
+    assert (sure * weights).argmax(axis=1).tolist() == [NV] * 3
+    assert np.isfinite(weights).all()

@@ -125,13 +125,15 @@ def test_each_kind_of_layer_is_drawn_so_that_its_outputs_stay_as_large(
         assert (after[name] == value).all(), name
 
 
+@pytest.mark.parametrize("crop", [1.0, 0.5])  # below 1 its map is laid out by matrices not learnt
 def test_of_networks_side_by_side_each_forgets_its_last_layers(
-    bundle: Bundle, tmp_path: Path
+    bundle: Bundle, tmp_path: Path, crop: float
 ) -> None:
-    merged = merge([bundle, bundle], np.array([0.5, 0.5]))
+    nearer = replace(bundle, preprocess=replace(bundle.preprocess, crop_fraction=crop))
+    merged = merge([bundle, nearer], np.array([0.5, 0.5]))
     both = write_bundle(
         tmp_path / "both",
-        name="both", architecture="four + four", preprocess=bundle.preprocess,
+        name="both", architecture="four + four", preprocess=merged.preprocess,
         network_bytes=merged.network, weight=merged.weight, bias=merged.bias,
         figures={}, card="",
     )  # fmt: skip

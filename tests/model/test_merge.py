@@ -63,7 +63,7 @@ def member(
 
 
 def merged_bundle(
-    folder: Path, bundles: list[Bundle], weights: list[float], mapped: int | None = None
+    folder: Path, bundles: list[Bundle], weights: list[float], mapped: list[int] | None = None
 ) -> Bundle:
     made = merge(bundles, np.array(weights), mapped)
     return write_bundle(
@@ -107,27 +107,28 @@ def test_logits_and_class_maps_are_weighted_means(tiny_bundle: Bundle, tmp_path:
     assert class_maps(maps[0], whole.weight).shape == (len(CODES), 4, 4)
 
 
-@pytest.mark.parametrize("mapped", [0, 1])
-def test_heat_maps_can_show_one_member_of_an_answer_of_all(
-    tiny_bundle: Bundle, tmp_path: Path, mapped: int
+@pytest.mark.parametrize("mapped", [[0], [1], [0, 2], [2, 1]])
+def test_heat_maps_can_show_some_members_of_an_answer_of_all(
+    tiny_bundle: Bundle, tmp_path: Path, mapped: list[int]
 ) -> None:
-    members, weights = [tiny_bundle, member(tmp_path, tiny_bundle, 1)], [0.7, 0.3]
+    members = [tiny_bundle, member(tmp_path, tiny_bundle, 1), member(tmp_path, tiny_bundle, 2)]
+    weights = [0.5, 0.3, 0.2]
     whole = merged_bundle(tmp_path / "whole", members, weights, mapped)
     cells, features = Session(whole).run_evidence(PIXELS)
-    alone, _ = Session(members[mapped]).run_evidence(PIXELS)
-    np.testing.assert_allclose(cells, weights[mapped] * alone, rtol=1e-4, atol=1e-5)
+    theirs = sum(weights[i] * Session(members[i]).run_evidence(PIXELS)[0] for i in mapped)
+    np.testing.assert_allclose(cells, theirs, rtol=1e-4, atol=1e-5)
     all_of_them = merged_bundle(tmp_path / "all", members, weights)
     np.testing.assert_array_equal(
         Session(whole).logits(features), Session(all_of_them).logits(features)
     )
-    outer = merged_bundle(tmp_path / "outer", [whole, tiny_bundle], [0.5, 0.5], 0)
-    assert outer.mapped.sum() == members[mapped].weight.shape[1]  # still that one alone
+    outer = merged_bundle(tmp_path / "outer", [whole, tiny_bundle], [0.5, 0.5], [0])
+    assert outer.mapped.sum() == sum(members[i].weight.shape[1] for i in mapped)  # still those
 
 
 def test_a_member_without_weight_can_t_be_mapped(tiny_bundle: Bundle, tmp_path: Path) -> None:
     other = member(tmp_path, tiny_bundle, 1)
     with pytest.raises(BundleError, match="has no share in the answer to be mapped"):
-        merge([tiny_bundle, other], np.array([1, 0]), 1)
+        merge([tiny_bundle, other], np.array([1, 0]), [0, 1])
 
 
 def test_one_member_answers_as_ever(tiny_bundle: Bundle, tmp_path: Path) -> None:

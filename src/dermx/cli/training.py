@@ -222,13 +222,24 @@ def ensemble(
         list[float] | None,
         typer.Option(help="Instead: a weight above 0, once for each RUN in their order."),
     ] = None,
+    crop_fraction: Annotated[
+        list[float] | None,
+        typer.Option(help="How much of the square each RUN looks at, instead of its own."),
+    ] = None,
     adjust: Annotated[
         float,
         typer.Option(help="Answer rare classes sooner: their share of training to this power."),
     ] = 0.0,
+    melanomas: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead: so that accuracy and balanced accuracy count alike and this share of "
+            "melanomas is expected to be found, by the validation part."
+        ),
+    ] = None,
     mapped: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Heat maps show this run's network only, not all."),
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="Heat maps show this run's network, not all; repeat it."),
     ] = None,
 ) -> None:
     """Make one model of several, also of different architectures: the mean of their logits."""
@@ -242,8 +253,10 @@ def ensemble(
         runs,
         out,
         weights=share or (weights or Weighting.greedy).value,
+        crop_fractions=crop_fraction or (),
         adjust=adjust,
-        mapped=mapped,
+        melanomas=melanomas,
+        mapped=mapped or (),
         track=track,
         say=typer.echo,
     )

@@ -207,6 +207,44 @@ def prior_weights(
     return weights
 
 
+def even_weights(
+    probs: Float[np.ndarray, "n classes"], codes: tuple[str, ...], melanomas: float = 0.0
+) -> Float[np.ndarray, " classes"]:
+    """Weights with which the answers serve accuracy and balanced accuracy alike.
+
+    A right answer is worth 1/n to accuracy, and 1/(classes * cases of its class) to balanced
+    accuracy; the weight is the mean of both. Melanoma's is then raised until enough of them are
+    found. Cases count by their probabilities, not by their labels: of a rare class that is much
+    steadier.
+
+    Args:
+        probs: Calibrated on other cases than these.
+        codes: Names of the classes.
+        melanomas: Share expected to be found, at least; from 0 to 1.
+
+    Returns:
+        To multiply probabilities with, of mean 1 over the cases; a class that is never expected
+        counts for accuracy only.
+
+    >>> even_weights(np.tile([0.75, 0.25], (4, 1)), ("nv", "bkl")).round(3)
+    array([0.833, 1.5  ])
+    """
+    expected = probs.sum(axis=0)
+    there = expected > 0
+    weights = np.full(len(codes), 0.5)
+    weights[there] += len(probs) / (2 * there.sum() * expected[there])
+    melanoma = codes.index("mel") if "mel" in codes else -1
+    if melanomas > 0 and melanoma >= 0 and there[melanoma]:
+        weighted = probs * weights
+        rival = np.delete(weighted, melanoma, axis=1).max(axis=1)
+        turns_at = rival / np.maximum(weighted[:, melanoma], np.finfo(float).tiny)
+        order = turns_at.argsort()
+        found = probs[order, melanoma].cumsum() / expected[melanoma]
+        last = min(int(np.searchsorted(found, melanomas)), len(probs) - 1)
+        weights[melanoma] *= max(1.0, float(turns_at[order[last]]) * (1 + 1e-9))
+    return np.asarray(weights * len(probs) / (weights @ expected))
+
+
 def fit_strength(probs: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> float:
     """Strength of `prior_weights` with the least class-balanced log loss; the smallest of equals.
 

@@ -13,7 +13,7 @@ its mean as it is, and a logit the mean over its class map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,7 +26,7 @@ from dermx.model.runtime import FEATURES, INPUT, MAP, Session
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Float32, Float64
-    from onnx import NodeProto, TensorProto
+    from onnx import NodeProto
 
 SHRUNK: Final = 2  # at most so many times: two pixels are weighed for each, others would be lost
 
@@ -42,7 +42,9 @@ class Merged(NamedTuple):
 
 
 def merge(
-    bundles: Sequence[Bundle], weights: Float[np.ndarray, " members"], mapped: int | None = None
+    bundles: Sequence[Bundle],
+    weights: Float[np.ndarray, " members"],
+    mapped: Collection[int] | None = None,
 ) -> Merged:
     """Make one network of several, also of different architectures.
 
@@ -50,28 +52,30 @@ def merge(
         bundles: Made for the same classes and, but for `image_size` and `crop_fraction`, the same
             preprocessing.
         weights: Of the members' logits; a member with weight 0 is left out.
-        mapped: Number of the member whose last layer heat maps show; all of them when None.
+        mapped: Numbers of the members whose last layers heat maps show; all of them when None.
 
     Raises:
         BundleError: The members differ in classes, preprocessing or ONNX version, look at pictures
-            of too different a scale, or the one to be mapped has no weight.
+            of too different a scale, or one to be mapped has no weight.
         MissingExtraError: The package onnx is not installed.
     """
     kept = [(b, float(w)) for b, w in zip(bundles, weights, strict=True) if w != 0]
     if not kept:
         raise BundleError(f"none of {len(bundles)} models has a weight above 0")
-    if mapped is not None and weights[mapped] == 0:
-        raise BundleError(f"{bundles[mapped].folder} has no share in the answer to be mapped")
+    shown = range(len(bundles)) if mapped is None else mapped
+    if mapped is not None and (silent := [i for i in mapped if weights[i] == 0]):
+        raise BundleError(f"{bundles[silent[0]].folder} has no share in the answer to be mapped")
     members = [bundle for bundle, _ in kept]
     _check_alike(members)
     spec = _common_spec([bundle.preprocess for bundle in members])
-    shown = [b.mapped & (mapped in (None, i)) for i, b in enumerate(bundles) if weights[i] != 0]
     return Merged(
         network=_side_by_side(members, spec),
         preprocess=spec,
         weight=np.concatenate([w * bundle.weight for bundle, w in kept], axis=1, dtype=np.float32),
         bias=np.asarray(sum(w * bundle.bias for bundle, w in kept), np.float32),
-        mapped=np.concatenate(shown),
+        mapped=np.concatenate(
+            [b.mapped & (i in shown) for i, b in enumerate(bundles) if weights[i] != 0]
+        ),
     )
 
 
@@ -131,17 +135,17 @@ def _side_by_side(bundles: Sequence[Bundle], spec: PreprocessConfig) -> bytes:
     seen = [_piece(b.preprocess, spec.image_size, spec.crop_fraction) for b in bundles]
     sizes = [_map_size(bundle) for bundle in bundles]
     grid = tuple(max(lengths) for lengths in zip(*sizes, strict=True))
-    nodes, maps, constants = list[NodeProto](), list[str](), list[TensorProto]()
+    nodes, maps, learnt = list[NodeProto](), list[str](), list[TensorProto]()
     for i, (bundle, member) in enumerate(zip(bundles, members, strict=True)):
-        constants += member.graph.initializer
+        learnt += member.graph.initializer
         name = f"member{i}/{INPUT}"
-        more, made = _shown(name, spec.image_size, seen[i], bundle.preprocess.image_size)
-        nodes, constants = [*nodes, *more, *member.graph.node], [*constants, *made]
+        nodes += _shown(name, spec.image_size, seen[i], bundle.preprocess.image_size)
+        nodes += member.graph.node
         name = f"member{i}/{MAP}"
         share = seen[i] / spec.image_size
         if sizes[i] != grid or share < 1:
-            more, made = _laid_onto(grid, name, sizes[i], share)
-            nodes, constants, name = [*nodes, *more], [*constants, *made], more[-1].output[0]
+            nodes += _laid_onto(grid, name, sizes[i], share)
+            name = nodes[-1].output[0]
         maps.append(name)
     features = [f"member{i}/{FEATURES}" for i in range(len(members))]
     nodes += [
@@ -157,7 +161,7 @@ def _side_by_side(bundles: Sequence[Bundle], spec: PreprocessConfig) -> bytes:
             helper.make_tensor_value_info(MAP, TensorProto.FLOAT, ["n", c, None, None]),
             helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["n", c]),
         ],
-        initializer=constants,
+        initializer=learnt,
     )
     model = helper.make_model(
         graph,
@@ -168,12 +172,12 @@ def _side_by_side(bundles: Sequence[Bundle], spec: PreprocessConfig) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _shown(name: str, side: int, seen: int, size: int) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Layers and constants that cut and shrink the common picture to what a member sees."""
-    from onnx import helper, numpy_helper
+def _shown(name: str, side: int, seen: int, size: int) -> list[NodeProto]:
+    """Layers that cut and shrink the common picture to what a member sees."""
+    from onnx import helper
 
     if seen == size == side:
-        return [helper.make_node("Identity", [INPUT], [name])], []
+        return [helper.make_node("Identity", [INPUT], [name])]
     nodes: list[NodeProto] = []
     constants: dict[str, np.ndarray] = {}
     given = INPUT
@@ -191,25 +195,31 @@ def _shown(name: str, side: int, seen: int, size: int) -> tuple[list[NodeProto],
         nodes.append(
             helper.make_node("Resize", [given, "", f"{name}_scales"], [name], mode="linear")
         )
-    return nodes, [numpy_helper.from_array(v, f"{name}_{k}") for k, v in constants.items()]
+    return [*(_constant(f"{name}_{k}", value) for k, value in constants.items()), *nodes]
 
 
 def _laid_onto(
     grid: tuple[int, ...], name: str, size: tuple[int, int], share: float
-) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Layers and constants that lay a member's map onto the common grid."""
-    from onnx import helper, numpy_helper
+) -> list[NodeProto]:
+    """Layers that lay a member's map onto the common grid."""
+    from onnx import helper
 
     down, along = (
         laid_out(cells, of, share).astype(np.float32) for cells, of in zip(grid, size, strict=True)
     )
     return [
+        _constant(f"{name}_down", down),
+        _constant(f"{name}_along", np.ascontiguousarray(along.T)),
         helper.make_node("MatMul", [f"{name}_down", name], [f"{name}_rows"]),
         helper.make_node("MatMul", [f"{name}_rows", f"{name}_along"], [f"{name}_laid"]),
-    ], [
-        numpy_helper.from_array(down, f"{name}_down"),
-        numpy_helper.from_array(np.ascontiguousarray(along.T), f"{name}_along"),
     ]
+
+
+def _constant(name: str, value: np.ndarray) -> NodeProto:
+    """A node, not an initializer as learnt weights are: sanity checks draw those afresh."""
+    from onnx import helper, numpy_helper
+
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
 
 
 def _check_alike(bundles: Sequence[Bundle]) -> None:

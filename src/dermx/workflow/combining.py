@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -16,13 +16,23 @@ from dermx.data.catalog import require_pictures
 from dermx.data.split import PARTS
 from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError, DataError, InputError
+from dermx.evaluate.decision import even_weights
 from dermx.evaluate.ensemble import combine, fit_weights, select_greedy, stacked
 from dermx.evaluate.metrics import score
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.model.card import model_card
+from dermx.preprocess.views import VIEWS
 from dermx.records import Case, Predictions, write_whole
 from dermx.runs import environment, read_facts, read_parts, require_run, start_run
-from dermx.workflow.evaluation import counted, predict_all, predictions_of, write_json
+from dermx.trust.calibration import fit_calibration
+from dermx.trust.fitting import left_out
+from dermx.workflow.evaluation import (
+    counted,
+    predict_all,
+    predicted,
+    predictions_of,
+    write_json,
+)
 from dermx.workflow.training import (
     is_started,
     load_cases,
@@ -140,8 +150,10 @@ def ensemble_run(
     out: Path,
     *,
     weights: Weighting | Sequence[float] = "greedy",
+    crop_fractions: Sequence[float] = (),
     adjust: float = 0.0,
-    mapped: Path | None = None,
+    melanomas: float | None = None,
+    mapped: Sequence[Path] = (),
     track: "Track | None" = None,
     say: Say = print,
 ) -> Path:
@@ -157,11 +169,18 @@ def ensemble_run(
         weights: "greedy" picks members while balanced accuracy rises, "fitted" minimises the
             class-balanced log loss, "equal" needs no validation part; or a number for each
             member, above 0, in any scale.
+        crop_fractions: How much of the square each member looks at, instead of what it was trained
+            for: networks that look at more and at less of a picture err less alike. As trained when
+            empty.
         adjust: Takes the classes' shares of the training part to this power out of the answer, so
             that rare classes are answered sooner (logit adjustment, Menon et al. 2021). From 0 to
             1; choose it on validation.
-        mapped: Heat maps show the last layer of this member alone; of all when None. Choose it by
-            the audit of the validation part.
+        melanomas: Instead: biases of the classes are fitted to the validation part, over eight
+            views, and each class weighted so that the answers serve accuracy and balanced accuracy
+            alike and this share of the melanomas, from 0 to 1, is expected to be found; see
+            `dermx.evaluate.decision.even_weights`.
+        mapped: Heat maps show the last layers of these members alone; of all when empty. Choose
+            them by the audit of the validation part.
         track: Shows progress.
         say: Shows each member's weight.
 
@@ -170,9 +189,10 @@ def ensemble_run(
 
     Raises:
         ConfigError: `out` is not empty.
-        InputError: No member is named, `mapped` is none of them, `adjust` is out of its range, or
-            there isn't one weight above 0 for each member.
-        DataError: The members have no validation case in common to fit weights on.
+        InputError: No member is named, one of `mapped` is none of them, `adjust` or `melanomas` is
+            out of its range or both are given, or there isn't one weight above 0, or one crop
+            fraction above 0 and at most 1, for each member.
+        DataError: The members have no validation case in common to fit weights or biases on.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
     if out.exists() and any(out.iterdir()):
@@ -181,8 +201,12 @@ def ensemble_run(
         raise InputError("name the runs to make one model of")
     if not 0 <= adjust <= 1:
         raise InputError(f"adjust must be from 0 to 1, got {adjust}")
-    if mapped is not None and mapped not in members:
-        raise InputError(f"{mapped}, whose maps to show, is none of the runs")
+    if melanomas is not None and not 0 <= melanomas <= 1:
+        raise InputError(f"melanomas must be from 0 to 1, got {melanomas}")
+    if melanomas is not None and adjust:
+        raise InputError("adjust and melanomas both say how soon a class is answered; give one")
+    if strange := [run for run in mapped if run not in members]:
+        raise InputError(f"{strange[0]}, whose maps to show, is none of the runs")
     given = None if isinstance(weights, str) else np.array(weights, np.float64)
     if given is not None and (
         given.shape != (len(members),) or not (np.isfinite(given).all() and (given > 0).all())
@@ -190,25 +214,38 @@ def ensemble_run(
         raise InputError(
             f"need a weight above 0 for each of {len(members)} runs, got {list(weights)}"
         )
+    cropped = np.array(crop_fractions, np.float64)
+    if crop_fractions and not (
+        cropped.shape == (len(members),) and ((cropped > 0) & (cropped <= 1)).all()
+    ):
+        raise InputError(
+            f"need a crop fraction above 0, at most 1, for each of {len(members)} runs, "
+            f"got {list(crop_fractions)}"
+        )
     from dermx.train.losses import log_prior
 
     for run in members:
         require_run(run)
     bundles = [load_bundle(run / "bundle") for run in members]
+    if crop_fractions:
+        bundles = [
+            replace(bundle, preprocess=replace(bundle.preprocess, crop_fraction=float(fraction)))
+            for bundle, fraction in zip(bundles, crop_fractions, strict=True)
+        ]
     tables = [read_parts(run) for run in members]
     parts = _common_parts(tables)
     shares, facts = np.full(len(members), 1 / len(members)), {}
+    if not parts["val"] and ((given is None and weights != "equal") or melanomas is not None):
+        raise DataError(
+            f"the {len(members)} runs share no validation case; weigh them equally "
+            "or train them on the same parts"
+        )
     if given is not None:
         shares = given / given.sum()
     elif weights != "equal":
-        if not parts["val"]:
-            raise DataError(
-                f"the {len(members)} runs share no validation case; weigh them equally "
-                "or train them on the same parts"
-            )
         said = [
-            _said_of(run, own["val"], parts["val"], track, say)
-            for run, own in zip(members, tables, strict=True)
+            _said_of(run, bundle, own["val"], parts["val"], track, say)
+            for run, bundle, own in zip(members, bundles, tables, strict=True)
         ]
         logits, labels = stacked(said), said[0].labels
         fit_them = fit_weights if weights == "fitted" else _greedy_weights
@@ -219,23 +256,50 @@ def ensemble_run(
     rows = []
     for i, (run, bundle) in enumerate(zip(members, bundles, strict=True)):
         row = {"run": str(run), "architecture": bundle.architecture, "weight": float(shares[i])}
+        row["crop_fraction"] = bundle.preprocess.crop_fraction
         alone = facts.get(str(i))
         rows.append(row if alone is None else row | {"val_balanced_accuracy": alone})
         say(f"{run}: weight {shares[i]:.3f}" + ("" if alone is None else f", alone {alone:.3f}"))
     config = load_config(members[0] / "config.json")
     counts = Counter(case.diagnosis for case in parts["train"])
     offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
-    which = None if mapped is None else list(members).index(mapped)
+    if melanomas is not None:
+        said = [
+            _said_of(run, bundle, own["val"], parts["val"], track, say, VIEWS)
+            for run, bundle, own in zip(members, bundles, tables, strict=True)
+        ]
+        known = replace(said[0], logits=combine(stacked(said), shares).astype(np.float32))
+        offsets = _even_offsets(known, melanomas, say)
+    which = [list(members).index(run) for run in mapped] or None
     _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets, mapped=which)
     content = {
         "weights": "given" if given is not None else weights,
         "adjust": adjust,
-        "mapped": None if mapped is None else str(mapped),
+        "melanomas": melanomas,
+        "offsets": dict(zip(bundles[0].codes, offsets.tolist(), strict=True)),
+        "mapped": [str(run) for run in mapped],
         "val_balanced_accuracy": facts.get("all"),
         "members": rows,
     }
     write_json(out / "ensemble.json", content)
     return out / "bundle"
+
+
+def _even_offsets(known: Predictions, melanomas: float, say: Say) -> np.ndarray:
+    """What to add to the logits: the classes' fitted biases, and the weights of an answer."""
+    probs = left_out(known, "bias").reshape(-1, *known.logits.shape).mean(axis=0)
+    weights = even_weights(probs, known.codes, melanomas)
+    answers = (probs * weights).argmax(axis=1)
+    right = probs[np.arange(len(probs)), answers]
+    recalls = np.bincount(answers, right, len(known.codes)) / probs.sum(axis=0)
+    fitted = fit_calibration(known.logits, known.labels, "bias")
+    offsets = np.asarray((fitted.bias + np.log(weights)) / fitted.scale)
+    say(
+        f"expected on {len(probs)} validation pictures: accuracy {right.mean():.3f}, recall "
+        + ", ".join(map("{} {:.3f}".format, known.codes, recalls))
+    )
+    say("added to the logits: " + ", ".join(map("{} {:+.2f}".format, known.codes, offsets)))
+    return offsets
 
 
 def _require_same(
@@ -270,14 +334,23 @@ def _require_same(
 
 
 def _said_of(
-    run: Path, own: Sequence[Case], wanted: Sequence[Case], track: "Track | None", say: Say
+    run: Path,
+    bundle: Bundle,
+    own: Sequence[Case],
+    wanted: Sequence[Case],
+    track: "Track | None",
+    say: Say,
+    views: int = 1,
 ) -> Predictions:
-    """What a member says of cases; where it stores them, they stay those of its own part."""
-    if not {case.image for case in wanted} <= {case.image for case in own}:
+    """What a member says of cases; where it stores them, they stay its own answers of its part."""
+    inside = {case.image for case in wanted} <= {case.image for case in own}
+    if not inside or bundle.preprocess != load_bundle(run / "bundle").preprocess:
         require_pictures(wanted)
         progress = counted(track, "predicting", len(wanted))
-        return predict_all(load_bundle(run / "bundle"), wanted, progress=progress)
-    said = predictions_of(run, own, run / "evaluation" / "val", track, say)
+        return predict_all(bundle, wanted, progress=progress, views=views)
+    name = "predictions.npz" if views == 1 else "views.npz"
+    stored = run / "evaluation" / "val" / name
+    said = predicted(bundle, own, stored, track, say, views)
     rows = {image: row for row, image in enumerate(said.images)}
     return said.select(np.array([rows[case.image] for case in wanted]))
 
@@ -339,12 +412,12 @@ def _write_ensemble(
     *,
     start: bool = True,
     offsets: np.ndarray | float = 0.0,
-    mapped: int | None = None,
+    mapped: Collection[int] | None = None,
 ) -> None:
     """Write `out/bundle`, checked against its members on pictures, and with `start` the run.
 
-    `offsets`, one per class, are added to the mean of the members' logits; `mapped` is the number
-    of the one whose last layer heat maps show.
+    `offsets`, one per class, are added to the mean of the members' logits; `mapped` are the numbers
+    of those whose last layers heat maps show.
     """
     from dermx.model.merge import merge
     from dermx.train.export import TOLERANCE
