@@ -35,7 +35,8 @@ from dermx.train.guide import read_scores  # noqa: E402
 from dermx.train.network import build_network  # noqa: E402
 from dermx.train.rounding import OPERATIONS  # noqa: E402
 from dermx.workflow import training  # noqa: E402
-from dermx.workflow.combining import crossval_run, ensemble_run  # noqa: E402
+from dermx.workflow.combining import ensemble_run  # noqa: E402
+from dermx.workflow.crossvalidating import crossval_run  # noqa: E402
 from dermx.workflow.evaluation import evaluate_run  # noqa: E402
 from dermx.workflow.training import export_run, train_run  # noqa: E402
 

@@ -182,7 +182,7 @@ def crossval(
     """Train and test K times on folds by lesion: mean, spread, and out-of-fold predictions."""
     from dermx.cli.progress import track
     from dermx.config import load_config
-    from dermx.workflow.combining import crossval_run
+    from dermx.workflow.crossvalidating import crossval_run
 
     report = crossval_run(
         out,

@@ -1,8 +1,5 @@
-"""Several models: one per fold, and several as one."""
+"""Several models as one."""
 
-import csv
-import io
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -14,32 +11,24 @@ import numpy as np
 from dermx.config import Config, load_config
 from dermx.data.catalog import require_pictures
 from dermx.data.split import PARTS
-from dermx.diagnoses import CODES
 from dermx.errors import BundleError, ConfigError, DataError, InputError
 from dermx.evaluate.decision import even_weights
 from dermx.evaluate.ensemble import combine, fit_weights, select_greedy, stacked
-from dermx.evaluate.metrics import score
 from dermx.model.bundle import Bundle, load_bundle, write_bundle
 from dermx.model.card import model_card
 from dermx.preprocess.views import VIEWS
-from dermx.records import Case, Predictions, write_whole
-from dermx.runs import environment, read_facts, read_parts, require_run, start_run
+from dermx.records import Case, Predictions
+from dermx.runs import read_facts, read_parts, require_run, start_run
 from dermx.trust.calibration import fit_calibration
 from dermx.trust.fitting import left_out
 from dermx.workflow.evaluation import (
     counted,
     predict_all,
     predicted,
-    predictions_of,
     write_json,
 )
 from dermx.workflow.training import (
-    is_started,
-    load_cases,
     score_logits,
-    silent,
-    started_from,
-    train_run,
 )
 
 if TYPE_CHECKING:
@@ -48,101 +37,6 @@ if TYPE_CHECKING:
 RESCALED: Final = 1.0  # logits; where pictures are shrunk twice instead of once
 Weighting = Literal["greedy", "fitted", "equal"]
 Say = Callable[[str], None]
-
-
-def crossval_run(
-    out: Path,
-    *,
-    folds: int | None = None,
-    whole: bool = False,
-    training: bool = False,
-    ham10000: Path | None = None,
-    acne: Path | None = None,
-    config: Config | None = None,
-    init: Path | None = None,
-    pretrained: bool = True,
-    resume: bool = False,
-    cache: Path | None = None,
-    track: "Track | None" = None,
-    say: Say = print,
-) -> Path:
-    """Train and test K times on folds by lesion; each fold is a run in `out/fold-<i>`.
-
-    Beside them `out` then holds `predictions.npz`, every case's answer by the model that had not
-    seen its lesion, a report of these, `difficulty.csv` with their log losses (a curriculum's
-    scores), `crossval.json` with mean and spread over the folds, and `bundle/`, the folds' models
-    as one, to be evaluated on the test part that no fold has seen.
-
-    Args:
-        out: Folder of the cross-validation.
-        folds: How many, 5 when None; when resuming, as started.
-        whole: Deal the test part into the folds, too; else no fold sees it.
-        training: Deal the training part alone: answers that may teach a student which is then
-            chosen on the validation part.
-        ham10000: Folder of HAM10000; not needed to resume.
-        acne: Folder of DermNet's acne class; not needed to resume.
-        config: All settings; when resuming, those of the start if None.
-        init: Starting weights, safetensors; downloaded by timm when None.
-        pretrained: Start at random instead of downloading when False.
-        resume: Go on: finished folds are kept, the one that was interrupted goes on.
-        cache: Keep each fold's decoded pictures in a folder of its own here.
-        track: Shows progress within an epoch.
-        say: Shows one line per step.
-
-    Returns:
-        The page of the out-of-fold report.
-
-    Raises:
-        ConfigError: As `train_run`; something else is asked for than was started, or the folder
-            holds no folds to go on with; or `whole` and `training` at once.
-        DataError: The pictures are not as promised, or too few for so many folds.
-        BundleError: A network of this kind can't be exported.
-        MissingExtraError: PyTorch and its companions are not installed.
-    """
-    if whole and training:
-        raise ConfigError("the folds take in either the whole table or the training part alone")
-    started = is_started(out, resume=resume, given=ham10000 is not None or acne is not None)
-    from dermx.train.check import check_training
-    from dermx.train.crossval import check_folds, fold_parts
-    from dermx.train.processes import join_processes
-
-    process = join_processes()
-    main = process.is_main_process
-    say = say if main else silent
-    if started:
-        runs = _require_same(out, folds, config, init, whole=whole, training=training)
-        config = load_config(out / "config.json")
-    else:
-        parts, config = load_cases(ham10000, acne, say=say), config or Config()
-        dealt = ("train",) if training else PARTS if whole else ("train", "val")
-        cases = [case for part in dealt for case in parts[part]]
-        by_fold = fold_parts(cases, 5 if folds is None else folds)
-        check_folds(by_fold, config.train)
-        check_training(config, len(CODES), init=init, pretrained=pretrained)
-        runs = [out / f"fold-{i + 1}" for i in range(len(by_fold))]
-        if main:
-            for run, inside in zip(runs, by_fold, strict=True):
-                start_run(run, inside, config, init)
-            unseen = {part: [] if part in dealt else parts[part] for part in ("val", "test")}
-            start_run(out, {"train": cases} | unseen, config, init)
-        process.wait_for_everyone()
-    for run in runs:
-        if (run / "bundle" / "bundle.json").is_file():
-            say(f"{run.name} of {len(runs)}: done")
-            continue
-        say(f"{run.name} of {len(runs)}")
-        train_run(
-            run,
-            config=config,
-            init=init,
-            pretrained=pretrained,
-            resume=True,
-            cache=None if cache is None else cache / run.name,
-            track=track,
-            say=say,
-        )
-    page = out / "evaluation" / "out-of-fold" / "report.html"
-    return _summarise_folds(out, runs, config, track, say) if main else page
 
 
 def ensemble_run(
@@ -195,6 +89,81 @@ def ensemble_run(
         DataError: The members have no validation case in common to fit weights or biases on.
         BundleError: The members can't be made one; see `dermx.model.merge.merge`.
     """
+    _check_asked(members, out, weights, crop_fractions, adjust, melanomas, mapped)
+    from dermx.train.losses import log_prior
+
+    for run in members:
+        require_run(run)
+    bundles = [load_bundle(run / "bundle") for run in members]
+    if crop_fractions:
+        bundles = [
+            replace(bundle, preprocess=replace(bundle.preprocess, crop_fraction=float(fraction)))
+            for bundle, fraction in zip(bundles, crop_fractions, strict=True)
+        ]
+    tables = [read_parts(run) for run in members]
+    parts = _common_parts(tables)
+
+    def said(views: int) -> list[Predictions]:
+        return [
+            _said_of(run, bundle, own["val"], parts["val"], track, say, views)
+            for run, bundle, own in zip(members, bundles, tables, strict=True)
+        ]
+
+    shares, facts = np.full(len(members), 1 / len(members)), {}
+    if not parts["val"] and (weights in ("greedy", "fitted") or melanomas is not None):
+        raise DataError(
+            f"the {len(members)} runs share no validation case; weigh them equally "
+            "or train them on the same parts"
+        )
+    if not isinstance(weights, str):
+        shares = np.array(weights, np.float64) / np.sum(weights)
+    elif weights != "equal":
+        apart = said(views=1)
+        logits, labels = stacked(apart), apart[0].labels
+        fit_them = fit_weights if weights == "fitted" else _greedy_weights
+        shares = fit_them(logits, labels)
+        facts = {"all": _balanced(labels, combine(logits, shares))}
+        facts |= {str(i): _balanced(labels, one) for i, one in enumerate(logits)}
+        say(f"validation: balanced accuracy {facts['all']:.3f}")
+    rows = []
+    for i, (run, bundle) in enumerate(zip(members, bundles, strict=True)):
+        row = {"run": str(run), "architecture": bundle.architecture, "weight": float(shares[i])}
+        row["crop_fraction"] = bundle.preprocess.crop_fraction
+        alone = facts.get(str(i))
+        rows.append(row if alone is None else row | {"val_balanced_accuracy": alone})
+        say(f"{run}: weight {shares[i]:.3f}" + ("" if alone is None else f", alone {alone:.3f}"))
+    config = load_config(members[0] / "config.json")
+    counts = Counter(case.diagnosis for case in parts["train"])
+    offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
+    if melanomas is not None:
+        apart = said(views=VIEWS)
+        known = replace(apart[0], logits=combine(stacked(apart), shares).astype(np.float32))
+        offsets = _even_offsets(known, melanomas, say)
+    which = [list(members).index(run) for run in mapped] or None
+    write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets, mapped=which)
+    content = {
+        "weights": weights if isinstance(weights, str) else "given",
+        "adjust": adjust,
+        "melanomas": melanomas,
+        "offsets": dict(zip(bundles[0].codes, offsets.tolist(), strict=True)),
+        "mapped": [str(run) for run in mapped],
+        "val_balanced_accuracy": facts.get("all"),
+        "members": rows,
+    }
+    write_json(out / "ensemble.json", content)
+    return out / "bundle"
+
+
+def _check_asked(
+    members: Sequence[Path],
+    out: Path,
+    weights: Weighting | Sequence[float],
+    crop_fractions: Sequence[float],
+    adjust: float,
+    melanomas: float | None,
+    mapped: Sequence[Path],
+) -> None:
+    """Raise where an ensemble is asked for that can't be, before any model is read."""
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; choose another folder")
     if not members:
@@ -222,67 +191,6 @@ def ensemble_run(
             f"need a crop fraction above 0, at most 1, for each of {len(members)} runs, "
             f"got {list(crop_fractions)}"
         )
-    from dermx.train.losses import log_prior
-
-    for run in members:
-        require_run(run)
-    bundles = [load_bundle(run / "bundle") for run in members]
-    if crop_fractions:
-        bundles = [
-            replace(bundle, preprocess=replace(bundle.preprocess, crop_fraction=float(fraction)))
-            for bundle, fraction in zip(bundles, crop_fractions, strict=True)
-        ]
-    tables = [read_parts(run) for run in members]
-    parts = _common_parts(tables)
-    shares, facts = np.full(len(members), 1 / len(members)), {}
-    if not parts["val"] and ((given is None and weights != "equal") or melanomas is not None):
-        raise DataError(
-            f"the {len(members)} runs share no validation case; weigh them equally "
-            "or train them on the same parts"
-        )
-    if given is not None:
-        shares = given / given.sum()
-    elif weights != "equal":
-        said = [
-            _said_of(run, bundle, own["val"], parts["val"], track, say)
-            for run, bundle, own in zip(members, bundles, tables, strict=True)
-        ]
-        logits, labels = stacked(said), said[0].labels
-        fit_them = fit_weights if weights == "fitted" else _greedy_weights
-        shares = fit_them(logits, labels)
-        facts = {"all": _balanced(labels, combine(logits, shares))}
-        facts |= {str(i): _balanced(labels, one) for i, one in enumerate(logits)}
-        say(f"validation: balanced accuracy {facts['all']:.3f}")
-    rows = []
-    for i, (run, bundle) in enumerate(zip(members, bundles, strict=True)):
-        row = {"run": str(run), "architecture": bundle.architecture, "weight": float(shares[i])}
-        row["crop_fraction"] = bundle.preprocess.crop_fraction
-        alone = facts.get(str(i))
-        rows.append(row if alone is None else row | {"val_balanced_accuracy": alone})
-        say(f"{run}: weight {shares[i]:.3f}" + ("" if alone is None else f", alone {alone:.3f}"))
-    config = load_config(members[0] / "config.json")
-    counts = Counter(case.diagnosis for case in parts["train"])
-    offsets = -adjust * log_prior(np.array([counts[code] for code in bundles[0].codes]))
-    if melanomas is not None:
-        said = [
-            _said_of(run, bundle, own["val"], parts["val"], track, say, VIEWS)
-            for run, bundle, own in zip(members, bundles, tables, strict=True)
-        ]
-        known = replace(said[0], logits=combine(stacked(said), shares).astype(np.float32))
-        offsets = _even_offsets(known, melanomas, say)
-    which = [list(members).index(run) for run in mapped] or None
-    _write_ensemble(out, bundles, shares, parts, config, say, offsets=offsets, mapped=which)
-    content = {
-        "weights": "given" if given is not None else weights,
-        "adjust": adjust,
-        "melanomas": melanomas,
-        "offsets": dict(zip(bundles[0].codes, offsets.tolist(), strict=True)),
-        "mapped": [str(run) for run in mapped],
-        "val_balanced_accuracy": facts.get("all"),
-        "members": rows,
-    }
-    write_json(out / "ensemble.json", content)
-    return out / "bundle"
 
 
 def _even_offsets(known: Predictions, melanomas: float, say: Say) -> np.ndarray:
@@ -302,37 +210,6 @@ def _even_offsets(known: Predictions, melanomas: float, say: Say) -> np.ndarray:
     return offsets
 
 
-def _require_same(
-    out: Path,
-    folds: int | None,
-    config: Config | None,
-    init: Path | None,
-    *,
-    whole: bool,
-    training: bool,
-) -> list[Path]:
-    """Folders of the folds that were started, where nothing else is asked for now.
-
-    Raises:
-        ConfigError: Something else is, or there are no folds.
-    """
-    found = {run.name.removeprefix("fold-"): run for run in out.glob("fold-*")}
-    runs = [found[number] for number in sorted(filter(str.isdecimal, found), key=int)]
-    if not runs:
-        raise ConfigError(f"{out} is a run without folds; go on with it by dermx train --resume")
-    other = config not in (None, load_config(out / "config.json"))
-    if other or folds not in (None, len(runs)):
-        raise ConfigError(f"{out} was started with other settings or {len(runs)} folds")
-    kept = read_parts(out)
-    if (whole and (kept["val"] or kept["test"])) or (training and not kept["val"]):
-        raise ConfigError(f"{out} was started on other parts; go on without --whole or --training")
-    known = started_from(out)
-    if init is not None and environment(init)["init"]["sha256"] != (known or {}).get("sha256"):
-        first = "timm's weights" if known is None else known["name"]
-        raise ConfigError(f"{out} was started from {first}, not from what is in {init}")
-    return runs
-
-
 def _said_of(
     run: Path,
     bundle: Bundle,
@@ -340,7 +217,7 @@ def _said_of(
     wanted: Sequence[Case],
     track: "Track | None",
     say: Say,
-    views: int = 1,
+    views: int,
 ) -> Predictions:
     """What a member says of cases; where it stores them, they stay its own answers of its part."""
     inside = {case.image for case in wanted} <= {case.image for case in own}
@@ -355,54 +232,7 @@ def _said_of(
     return said.select(np.array([rows[case.image] for case in wanted]))
 
 
-def _summarise_folds(
-    out: Path, runs: Sequence[Path], config: Config, track: "Track | None", say: Say
-) -> Path:
-    """Predict each fold by its own model, and write what `crossval_run` promises."""
-    from dermx.report import OVERALL, write_report
-    from dermx.train.crossval import pooled, spread
-
-    said = [
-        predictions_of(run, read_parts(run)["test"], run / "evaluation" / "test", track, say)
-        for run in runs
-    ]
-    whole, scores = pooled(said), [score(one).values for one in said]
-    whole.save(out / "predictions.npz")
-    _write_difficulty(out / "difficulty.csv", whole)
-    found = spread(scores)
-    rows = {
-        name: {"mean": _or_none(mean), "sd": _or_none(sd)}
-        | {"folds": [_or_none(fold[name]) for fold in scores]}
-        for name, (mean, sd) in found.items()
-    }
-    write_json(out / "crossval.json", {"folds": len(runs), "scores": rows})
-    for name, label in OVERALL.items():
-        say(f"{label}: mean {found[name][0]:.3f}, standard deviation {found[name][1]:.3f}")
-    if not (out / "bundle").exists():
-        bundles = [load_bundle(run / "bundle") for run in runs]
-        shares = np.full(len(runs), 1 / len(runs))
-        _write_ensemble(out, bundles, shares, read_parts(out), config, say, start=False)
-    return write_report(
-        out / "evaluation" / "out-of-fold",
-        whole,
-        title=f"{out.name}, each case by the fold that had not seen it",
-        facts=read_facts(out),
-    )
-
-
-def _write_difficulty(path: Path, said: Predictions) -> None:
-    """Write how surprised the models were by each picture's diagnosis, in nats."""
-    truth = said.probs[np.arange(len(said.labels)), said.labels]
-    losses = -np.log(np.maximum(truth, np.finfo(np.float32).tiny))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "score"])
-    writer.writerows(zip(said.images, losses.tolist(), strict=True))
-    with write_whole(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def _write_ensemble(
+def write_ensemble(
     out: Path,
     bundles: Sequence[Bundle],
     weights: np.ndarray,
@@ -480,7 +310,3 @@ def _greedy_weights(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _balanced(labels: np.ndarray, logits: np.ndarray) -> float:
     return score_logits(labels, logits)["balanced_accuracy"]
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
