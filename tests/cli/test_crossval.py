@@ -374,6 +374,10 @@ def test_members_have_the_shares_asked_for_and_one_of_them_the_map(
     assert told["weights"] == "given"
     assert told["mapped"] == [str(members[1])]
     assert [row["weight"] for row in told["members"]] == pytest.approx([2 / 3, 1 / 3])
+    both = [word for run in members for word in ("--mapped", str(run))]
+    assert main([*words[:-1], str(tmp_path / "all"), *shares, *both]) == 0
+    every = load_bundle(tmp_path / "all" / "bundle")
+    np.testing.assert_array_equal(every.map_weight, every.weight)
     made, first, second = (load_bundle(run / "bundle") for run in (out, *members))
     c = first.weight.shape[1]
     np.testing.assert_allclose(made.weight[:, :c], 2 / 3 * first.weight, rtol=1e-6)

@@ -12,7 +12,7 @@ from dermx.runs import read_parts
 from dermx.trust.calibration import Calibration, fit_calibration, reliability
 from dermx.trust.fitting import fit_consistent, left_out_losses
 from dermx.trust.measure import calibration_figures, dermoscopic
-from dermx.workflow.evaluation import Part, Say, cases_of, predicted, write_json
+from dermx.workflow.evaluation import Part, Say, answers_file, cases_of, predicted, write_json
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
@@ -108,7 +108,7 @@ def views_of(
 ) -> Predictions:
     """Predict a part of a run with all views, or read what was predicted with the same network."""
     cases = cases_of(run, part)
-    path = run / "evaluation" / part / ("predictions.npz" if views == 1 else "views.npz")
+    path = run / "evaluation" / part / answers_file(views)
     return predicted(load_bundle(run / "bundle"), cases, path, track, say, views)
 
 

@@ -21,15 +21,8 @@ from dermx.records import Case, Predictions
 from dermx.runs import read_facts, read_parts, require_run, start_run
 from dermx.trust.calibration import fit_calibration
 from dermx.trust.fitting import left_out
-from dermx.workflow.evaluation import (
-    counted,
-    predict_all,
-    predicted,
-    write_json,
-)
-from dermx.workflow.training import (
-    score_logits,
-)
+from dermx.workflow.evaluation import answers_file, counted, predict_all, predicted, write_json
+from dermx.workflow.training import score_logits
 
 if TYPE_CHECKING:
     from dermx.train.loop import Track
@@ -225,8 +218,7 @@ def _said_of(
         require_pictures(wanted)
         progress = counted(track, "predicting", len(wanted))
         return predict_all(bundle, wanted, progress=progress, views=views)
-    name = "predictions.npz" if views == 1 else "views.npz"
-    stored = run / "evaluation" / "val" / name
+    stored = run / "evaluation" / "val" / answers_file(views)
     said = predicted(bundle, own, stored, track, say, views)
     rows = {image: row for row, image in enumerate(said.images)}
     return said.select(np.array([rows[case.image] for case in wanted]))

@@ -102,7 +102,7 @@ def evaluate_run(
         predictions = predictions_of(run, cases, folder, track, say)
     else:
         bundle = load_bundle(run / "bundle")
-        predictions = predicted(bundle, cases, folder / "views.npz", track, say, views)
+        predictions = predicted(bundle, cases, folder / answers_file(views), track, say, views)
         folder, title = folder.with_name(f"{name}_{views}_views"), f"{title}, mean of {views} views"
     report = write_report(
         folder,
@@ -139,7 +139,12 @@ def predictions_of(
     run: Path, cases: Sequence[Case], folder: Path, track: "Track | None", say: Say
 ) -> Predictions:
     """Predict, or read what was predicted with the same bundle for the same cases; `predicted`."""
-    return predicted(load_bundle(run / "bundle"), cases, folder / "predictions.npz", track, say)
+    return predicted(load_bundle(run / "bundle"), cases, folder / answers_file(1), track, say)
+
+
+def answers_file(views: int) -> str:
+    """Name of the file in an evaluation's folder that keeps the answers of so many views."""
+    return "predictions.npz" if views == 1 else "views.npz"
 
 
 def predicted(

@@ -22,7 +22,7 @@ from dermx.preprocess.reading import read_picture
 from dermx.records import Case, Predictions
 from dermx.runs import read_parts
 from dermx.trust.verdict import judge
-from dermx.workflow.evaluation import Part, Say, counted, predicted
+from dermx.workflow.evaluation import Part, Say, answers_file, counted, predicted
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32, Int, UInt8
@@ -131,8 +131,7 @@ def contact_sheets(
     if not cases:
         raise DataError(f"{run} has no {on} pictures with a diagnosis")
     opened = Model(load_bundle(bundle_folder(run)))
-    file = "predictions.npz" if opened.views == 1 else "views.npz"  # as `dermx evaluate` has them
-    path = run / "evaluation" / on / file
+    path = run / "evaluation" / on / answers_file(opened.views)
     predictions = predicted(opened.bundle, table, path, track, say, opened.views)
     predictions = predictions.select(np.array(predictions.labels) >= 0)
     answers, confidence = answered(opened, predictions)
