@@ -11,18 +11,21 @@ Four loops over the same pictures in one run, interleaved so that a busy machine
         --pictures HAM10000_images_part_1
 
 On a GPU, `--steps 40`: six are over before its loaders have filled up. `--apart` adds what ours is
-made of: the same fed from memory, that without clipping, and its loader alone.
+made of: the same fed from memory, that without clipping, and its loader alone beside PyTorch's.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from unittest import mock
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -36,7 +39,7 @@ from dermx.data.phantom import draw_phantom
 from dermx.preprocess.pipeline import prepare, shorter_side_to
 from dermx.preprocess.reading import read_picture
 from dermx.train.cache import PixelCache, open_cache
-from dermx.train.dataset import EpochBatches, TrainSet, make_loader
+from dermx.train.dataset import EpochBatches, TrainSet, load_batches
 from dermx.train.loop import Pictures, fit, keep_freed_memory, loader_processes
 from dermx.train.network import build_network, choose_precision
 
@@ -102,6 +105,7 @@ def main() -> None:
     parser.add_argument("--init", type=Path, help="starting weights; else random")
     parser.add_argument("--steps", type=int, default=STEPS, help="of memory and ours")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=-1, help="processes of ours that load")
     parser.add_argument("--apart", action="store_true", help="measure the parts of ours, too")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -113,7 +117,7 @@ def main() -> None:
             if options.pictures
             else draw(folder / "drawn", options.steps)
         )
-        config = Config(train=TrainConfig(epochs=2, oversample=0))
+        config = Config(train=TrainConfig(epochs=2, oversample=0, workers=options.workers))
         precision = choose_precision("auto", device)
         few = paths[: BATCH * (STEPS + 1)]
         speeds: dict[str, list[float]] = {}
@@ -135,7 +139,8 @@ def main() -> None:
     middle = {loop: statistics.median(values) for loop, values in speeds.items()}
     print(f"median images/s at batch {BATCH}, 224 pixels, {device}, {precision}:")
     for loop, speed in middle.items():
-        print(f"  {loop:23} {speed:7.1f}   ours is {middle['ours'] / speed:.2f} times this")
+        beside = "" if "loader" in loop else f"   ours is {middle['ours'] / speed:.2f} times this"
+        print(f"  {loop:23} {speed:7.1f}{beside}")
 
 
 def draw(folder: Path, steps: int) -> list[Path]:
@@ -183,7 +188,7 @@ def ours(
         lambda path: prepare(read_picture(path).pixels, config.preprocess)[0],
         recipe="val",
     )
-    with nullcontext() if loaded else mock.patch("dermx.train.loop.make_loader", in_memory):
+    with nullcontext() if loaded else mock.patch("dermx.train.loop.load_batches", in_memory):
         progress = fit(
             Pictures(cache=train, labels=labels),
             Pictures(cache=val, labels=labels[:8]),
@@ -200,37 +205,51 @@ def ours(
     return progress.history[-1]["images_per_second"]
 
 
-def in_memory(dataset: TrainSet, batches: EpochBatches, *, workers: int, pin_memory: bool) -> list:
-    """What `make_loader` returns, but all of it the first batch."""
+def in_memory(
+    dataset: TrainSet, batches: EpochBatches, *, workers: int, pin_memory: bool
+) -> Iterator[torch.Tensor]:
+    """What `load_batches` gives, but all of it the first batch."""
     pixels = torch.stack([dataset[draw] for draw in next(iter(batches))])
-    return [pixels.pin_memory() if pin_memory else pixels] * len(batches)
+    return repeat(pixels.pin_memory() if pin_memory else pixels, len(batches))
 
 
 def apart(
     paths: list[Path], config: Config, out: Path, cache: Path, init: Path | None
 ) -> dict[str, float]:
-    """Images per second of ours without one part, and of its loader without the rest."""
+    """Images per second of ours without one part, of its loader alone and of PyTorch's."""
     unclipped = replace(config, train=replace(config.train, clip_norm=0.0))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    labels = np.arange(len(paths)) % 8
-    batches = EpochBatches(labels, config.train)
-    loader = make_loader(
-        TrainSet(training_cache(paths, cache), config.augment, spec=config.preprocess, seed=0),
-        batches,
-        workers=loader_processes(-1, device),
-        pin_memory=device.type == "cuda",
+    batches = EpochBatches(np.arange(len(paths)) % 8, config.train)
+    pictures = TrainSet(
+        training_cache(paths, cache), config.augment, spec=config.preprocess, seed=0
     )
-    stream = iter(loader)
-    for _ in range(config.train.epochs):  # the first starts its processes
+    workers = loader_processes(config.train.workers, device)
+    pin_memory = device.type == "cuda"
+    loader = DataLoader(
+        pictures,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=lambda worker: cv2.setNumThreads(0),
+    )
+    return {
+        "ours from memory": ours(paths, config, out / "1", cache, init, loaded=False),
+        "that without clipping": ours(paths, unclipped, out / "2", cache, init, loaded=False),
+        "its loader alone": loaded_per_second(
+            load_batches(pictures, batches, workers=workers, pin_memory=pin_memory), batches
+        ),
+        "PyTorch's loader alone": loaded_per_second(iter(loader), batches),
+    }
+
+
+def loaded_per_second(stream: Iterator[torch.Tensor], batches: EpochBatches) -> float:
+    """Images per second of the second epoch; the first starts the loader's processes."""
+    for _ in range(2):
         started = time.perf_counter()
         for _ in range(batches.per_epoch):
             next(stream)
         seconds = time.perf_counter() - started
-    return {
-        "ours from memory": ours(paths, config, out / "1", cache, init, loaded=False),
-        "that without clipping": ours(paths, unclipped, out / "2", cache, init, loaded=False),
-        "the loader alone": batches.per_epoch * batches.batch_size / seconds,
-    }
+    return batches.per_epoch * batches.batch_size / seconds
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from dermx.config import AugmentConfig, Config, PreprocessConfig
+from dermx.errors import ConfigError
 from dermx.preprocess.artefacts import in_grey_light
-from dermx.train.dataset import Draw, EpochBatches, TrainSet, make_loader
+from dermx.train.dataset import Draw, EpochBatches, TrainSet, load_batches
 from dermx.train.loop import Pictures
 
 
@@ -84,16 +86,84 @@ def test_a_loader_gives_uint8_pictures_and_leaves_the_global_generator_alone(
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    pixels = next(iter(make_loader(dataset, batches, workers=0, pin_memory=False)))
+    pixels = next(load_batches(dataset, batches, workers=0, pin_memory=False))
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (16, 32, 32, 3))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_processes_make_the_same_batches_ahead_of_time(
+    task: tuple[Pictures, Pictures], config: Config
+) -> None:
+    """More of them than the ring has places, each read when the next may already be made."""
+    train = task[0]
+    dataset = TrainSet(train.cache, config.augment, spec=config.preprocess, seed=0)
+    batches = EpochBatches(train.labels, config.with_train(epochs=4).train, rank=1, world=3)
+    assert len(batches) > 2 * 2 + 1
+    alone = load_batches(dataset, batches, workers=0, pin_memory=False)
+    ahead = load_batches(dataset, batches, workers=2, pin_memory=False)
+    for ours, theirs in zip(alone, ahead, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_for_a_gpu_stay_when_the_next_take_their_memory(
+    workers: int, task: tuple[Pictures, Pictures], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # as a CPU can't pin
+    dataset = TrainSet(task[0].cache, config.augment, spec=config.preprocess, seed=0)
+    batches = EpochBatches(task[0].labels, config.with_train(epochs=4).train)
+    alone = list(load_batches(dataset, batches, workers=0, pin_memory=False))
+    kept = list(load_batches(dataset, batches, workers=workers, pin_memory=True))
+    assert torch.equal(torch.stack(kept), torch.stack(alone))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_fetches_a_batch_before_the_next_takes_its_memory(
+    task: tuple[Pictures, Pictures], config: Config
+) -> None:
+    dataset = TrainSet(task[0].cache, config.augment, spec=config.preprocess, seed=0)
+    batches = EpochBatches(task[0].labels, config.with_train(epochs=4).train)
+    fetched = []
+    for pixels in load_batches(dataset, batches, workers=2, pin_memory=True):
+        assert pixels.is_pinned()
+        fetched.append(pixels.to("cuda", non_blocking=True))
+    alone = list(load_batches(dataset, batches, workers=0, pin_memory=False))
+    assert torch.equal(torch.stack(fetched).cpu(), torch.stack(alone))
+
+
+def test_too_little_shared_memory_is_said(
+    task: tuple[Pictures, Pictures], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensor: torch.Tensor) -> None:
+        raise RuntimeError("No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    dataset = TrainSet(task[0].cache, config.augment, spec=config.preprocess, seed=0)
+    batches = EpochBatches(task[0].labels, config.train)
+    with pytest.raises(ConfigError, match=r"can't share .*No space.* 0 needs none"):
+        next(load_batches(dataset, batches, workers=2, pin_memory=False))
+
+
+class Damaged(TrainSet):
+    def __getitem__(self, draw: Draw) -> torch.Tensor:
+        raise OSError("the cache can't be read")
+
+
+def test_what_goes_wrong_in_a_process_is_told(
+    task: tuple[Pictures, Pictures], config: Config
+) -> None:
+    dataset = Damaged(task[0].cache, config.augment, spec=config.preprocess, seed=0)
+    batches = EpochBatches(task[0].labels, config.train)
+    with pytest.raises(OSError, match="the cache can't be read"):
+        next(load_batches(dataset, batches, workers=1, pin_memory=False))
 
 
 class ThreadCounts(TrainSet):
     """Its items are how many threads OpenCV has where they are made."""
 
     def __getitem__(self, draw: Draw) -> torch.Tensor:
-        return torch.tensor([cv2.getNumThreads()])
+        return torch.full((32, 32, 3), cv2.getNumThreads())
 
 
 def test_a_loader_s_processes_keep_to_one_core_each(
@@ -106,7 +176,7 @@ def test_a_loader_s_processes_keep_to_one_core_each(
     cv2.setNumThreads(4)
     try:
         batches = EpochBatches(train.labels, config.train)
-        threads = next(iter(make_loader(dataset, batches, workers=2, pin_memory=False)))
+        threads = next(load_batches(dataset, batches, workers=2, pin_memory=False))
         assert set(threads.flatten().tolist()) == {1}
         assert cv2.getNumThreads() == 4  # this process's are its own
     finally:

@@ -32,7 +32,7 @@ from dermx.model.runtime import usable_cores
 from dermx.records import write_whole
 from dermx.train.cache import PixelCache
 from dermx.train.checkpoint import Progress, load_checkpoint, save_checkpoint, save_tensors
-from dermx.train.dataset import EpochBatches, TrainSet, make_loader
+from dermx.train.dataset import EpochBatches, TrainSet, load_batches
 from dermx.train.guide import Guide
 from dermx.train.losses import ClassLoss
 from dermx.train.mix import draw_mixture, mix, partners
@@ -141,7 +141,7 @@ def fit(
         rank=accelerator.process_index,
         world=world,
     )
-    loader = make_loader(
+    stream = load_batches(  # goes on while an epoch is validated and saved
         TrainSet(train.cache, config.augment, spec=config.preprocess, seed=settings.seed),
         batches,
         workers=loader_processes(settings.workers, device),
@@ -163,7 +163,6 @@ def fit(
     drawn = epoch_counts(class_counts, settings, len(train.labels))
     class_loss = ClassLoss(settings, drawn).to(device)
     per_epoch, batches.first = batches.per_epoch, progress.epoch
-    stream = iter(loader)  # goes on while an epoch is validated and saved
     for epoch in range(progress.epoch, settings.epochs):
         seed_epoch(settings.seed, epoch, accelerator.process_index)
         order = [[draw.picture for draw in batch] for batch in batches.of(epoch)]  # the loader's

@@ -1,0 +1,103 @@
+"""What does it cost the training process to be handed batches that other processes made?
+
+A step whose device takes no time shows it, as a GPU waits for its host at this batch size: the
+host does all that a step of MobileNetV2 asks of it, on a CPU with two pictures of 32 pixels. The
+batches, 64 pictures of 224 pixels, are ready-made, and come in three ways, interleaved:
+
+- memory: one that is there already;
+- ours: `dermx.train.dataset.load_batches`, through memory that the processes share;
+- loader: PyTorch's own, each batch a tensor sent by a process, on a GPU through its pinning thread.
+
+    python benchmarks/handover.py
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import repeat
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from dermx.config import Config, TrainConfig
+from dermx.train.dataset import Draw, EpochBatches, TrainSet, load_batches
+from dermx.train.network import Standardize, build_network, choose_precision
+
+BATCH, STEPS = 64, 60
+
+
+class Ready(TrainSet):
+    """Pictures that take no making."""
+
+    picture = torch.zeros(224, 224, 3, dtype=torch.uint8)
+
+    def __getitem__(self, draw: Draw) -> torch.Tensor:
+        return self.picture
+
+
+def seconds_per_step(stream: Iterator[torch.Tensor], device: torch.device) -> float:
+    """Seconds of the host and, where it is slower, its device; five steps warm up."""
+    precision = choose_precision("auto", device)
+    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+    network = build_network("mobilenetv2_100", 8, pretrained=False).to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+    spec = Config().preprocess
+    standardize = Standardize(spec.mean, spec.std).to(device)
+    labels = torch.arange(BATCH, device=device) % 8
+    scaler = torch.amp.GradScaler(enabled=precision == "fp16")
+    seconds = []
+    for _ in range(STEPS + 5):
+        started = time.perf_counter()
+        pixels = next(stream)
+        if device.type == "cpu":
+            pixels = pixels[:2, :32, :32]
+        inputs = standardize(pixels.to(device, non_blocking=True))
+        with torch.autocast(device.type, half, enabled=precision != "fp32"):
+            loss = F.cross_entropy(network(inputs), labels[: len(inputs)])
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        del pixels, inputs
+        seconds.append(time.perf_counter() - started)
+    return statistics.mean(seconds[5:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pin_memory = device.type == "cuda"
+    config = Config(train=TrainConfig(epochs=10**4, batch_size=BATCH, oversample=0))
+    batches = EpochBatches(np.arange(BATCH * STEPS) % 8, config.train)
+    ready = Ready(None, config.augment, spec=config.preprocess, seed=0)
+    loader = DataLoader(
+        ready, batch_sampler=batches, num_workers=options.workers, pin_memory=pin_memory
+    )
+    one = torch.zeros(BATCH, 224, 224, 3, dtype=torch.uint8)
+    streams = {
+        "memory": repeat(one.pin_memory() if pin_memory else one),
+        "ours": load_batches(ready, batches, workers=options.workers, pin_memory=pin_memory),
+        "loader": iter(loader),
+    }
+    times = {way: [] for way in streams}
+    for _ in range(options.rounds):
+        for way, stream in streams.items():
+            times[way].append(1e3 * seconds_per_step(stream, device))
+    print(f"milliseconds per step, {device}, median of {options.rounds} rounds (least, most):")
+    for way, values in times.items():
+        middle, memory = statistics.median(values), statistics.median(times["memory"])
+        print(
+            f"  {way:8} {middle:5.1f} ({min(values):.1f}, {max(values):.1f}), "
+            f"{memory / middle:.2f} times the speed from memory"
+        )
+
+
+if __name__ == "__main__":
+    main()
