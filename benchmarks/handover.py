@@ -1,8 +1,8 @@
 """What does it cost the training process to be handed batches that other processes made?
 
-A step whose device takes no time shows it, as a GPU waits for its host at this batch size: the
-host does all that a step of MobileNetV2 asks of it, on a CPU with two pictures of 32 pixels. The
-batches, 64 pictures of 224 pixels, are ready-made, and come in three ways, interleaved:
+At this batch size a GPU waits for its host. A CPU shows what the host needs when the network is
+given next to nothing: two pictures of 32 pixels, for which MobileNetV2 takes as many calls as for
+a whole batch. Batches of 64 pictures of 224 pixels, ready-made, come in three ways, interleaved:
 
 - memory: one that is there already;
 - ours: `dermx.train.dataset.load_batches`, through memory that the processes share;

@@ -230,7 +230,7 @@ def apart(
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=lambda worker: cv2.setNumThreads(0),
+        worker_init_fn=keep_to_one_core,
     )
     return {
         "ours from memory": ours(paths, config, out / "1", cache, init, loaded=False),
@@ -240,6 +240,10 @@ def apart(
         ),
         "PyTorch's loader alone": loaded_per_second(iter(loader), batches),
     }
+
+
+def keep_to_one_core(worker: int) -> None:
+    cv2.setNumThreads(0)
 
 
 def loaded_per_second(stream: Iterator[torch.Tensor], batches: EpochBatches) -> float:
