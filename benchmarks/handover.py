@@ -13,20 +13,19 @@ a whole batch. Batches of 64 pictures of 224 pixels, ready-made, come in three w
 
 import argparse
 import statistics
-import time
 from collections.abc import Iterator
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader
+from train_throughput import BATCH, keep_to_one_core, steps_per_second
 
 from dermx.config import Config, TrainConfig
 from dermx.train.dataset import Draw, EpochBatches, TrainSet, load_batches
-from dermx.train.network import Standardize, build_network, choose_precision
+from dermx.train.network import Standardize, choose_precision
 
-BATCH, STEPS = 64, 60
+STEPS = 60
 
 
 class Ready(TrainSet):
@@ -38,32 +37,15 @@ class Ready(TrainSet):
         return self.picture
 
 
-def seconds_per_step(stream: Iterator[torch.Tensor], device: torch.device) -> float:
-    """Seconds of the host and, where it is slower, its device; five steps warm up."""
-    precision = choose_precision("auto", device)
-    half = torch.float16 if device.type == "cuda" else torch.bfloat16
-    network = build_network("mobilenetv2_100", 8, pretrained=False).to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    spec = Config().preprocess
-    standardize = Standardize(spec.mean, spec.std).to(device)
-    labels = torch.arange(BATCH, device=device) % 8
-    scaler = torch.amp.GradScaler(enabled=precision == "fp16")
-    seconds = []
-    for _ in range(STEPS + 5):
-        started = time.perf_counter()
-        pixels = next(stream)
+def handed_over(
+    stream: Iterator[torch.Tensor], standardize: Standardize, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The inputs and labels of the stream's next steps, on a CPU next to nothing of each batch."""
+    labels = torch.arange(BATCH) % 8
+    for pixels in islice(stream, STEPS + 1):
         if device.type == "cpu":
             pixels = pixels[:2, :32, :32]
-        inputs = standardize(pixels.to(device, non_blocking=True))
-        with torch.autocast(device.type, half, enabled=precision != "fp32"):
-            loss = F.cross_entropy(network(inputs), labels[: len(inputs)])
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        del pixels, inputs
-        seconds.append(time.perf_counter() - started)
-    return statistics.mean(seconds[5:])
+        yield standardize(pixels.to(device, non_blocking=True)), labels[: len(pixels)]
 
 
 def main() -> None:
@@ -78,7 +60,11 @@ def main() -> None:
     batches = EpochBatches(np.arange(BATCH * STEPS) % 8, config.train)
     ready = Ready(None, config.augment, spec=config.preprocess, seed=0)
     loader = DataLoader(
-        ready, batch_sampler=batches, num_workers=options.workers, pin_memory=pin_memory
+        ready,
+        batch_sampler=batches,
+        num_workers=options.workers,
+        pin_memory=pin_memory,
+        worker_init_fn=keep_to_one_core,
     )
     one = torch.zeros(BATCH, 224, 224, 3, dtype=torch.uint8)
     streams = {
@@ -86,10 +72,14 @@ def main() -> None:
         "ours": load_batches(ready, batches, workers=options.workers, pin_memory=pin_memory),
         "loader": iter(loader),
     }
-    times = {way: [] for way in streams}
+    spec, precision = config.preprocess, choose_precision("auto", device)
+    standardize = Standardize(spec.mean, spec.std).to(device)
+    times: dict[str, list[float]] = {way: [] for way in streams}
     for _ in range(options.rounds):
         for way, stream in streams.items():
-            times[way].append(1e3 * seconds_per_step(stream, device))
+            given = handed_over(stream, standardize, device)
+            speed = steps_per_second(given, precision, True, device)
+            times[way].append(1e3 * BATCH / speed)
     print(f"milliseconds per step, {device}, median of {options.rounds} rounds (least, most):")
     for way, values in times.items():
         middle, memory = statistics.median(values), statistics.median(times["memory"])

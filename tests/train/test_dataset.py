@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,27 +95,36 @@ def test_a_loader_gives_uint8_pictures_and_leaves_the_global_generator_alone(
 def test_processes_make_the_same_batches_ahead_of_time(
     task: tuple[Pictures, Pictures], config: Config
 ) -> None:
-    """More of them than the ring has places, each read when the next may already be made."""
+    """More of them than the ring has places, each read when those asked for ahead are made."""
     train = task[0]
     dataset = TrainSet(train.cache, config.augment, spec=config.preprocess, seed=0)
     batches = EpochBatches(train.labels, config.with_train(epochs=4).train, rank=1, world=3)
     assert len(batches) > 2 * 2 + 1
-    alone = load_batches(dataset, batches, workers=0, pin_memory=False)
+    alone = list(load_batches(dataset, batches, workers=0, pin_memory=False))
     ahead = load_batches(dataset, batches, workers=2, pin_memory=False)
-    for ours, theirs in zip(alone, ahead, strict=True):
-        assert torch.equal(ours, theirs)
+    for i, theirs in enumerate(ahead):
+        time.sleep(0.1)
+        assert torch.equal(alone[i], theirs)
+    assert i + 1 == len(alone)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_for_a_gpu_stay_when_the_next_take_their_memory(
     workers: int, task: tuple[Pictures, Pictures], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # as a CPU can't pin
+    copies = []
+
+    def copied(pixels: torch.Tensor) -> torch.Tensor:
+        copies.append(pixels.clone())
+        return copies[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", copied)  # as a CPU can't pin
     dataset = TrainSet(task[0].cache, config.augment, spec=config.preprocess, seed=0)
     batches = EpochBatches(task[0].labels, config.with_train(epochs=4).train)
     alone = list(load_batches(dataset, batches, workers=0, pin_memory=False))
     kept = list(load_batches(dataset, batches, workers=workers, pin_memory=True))
     assert torch.equal(torch.stack(kept), torch.stack(alone))
+    assert len(copies) == len(kept)
 
 
 @pytest.mark.gpu

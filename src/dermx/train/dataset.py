@@ -85,7 +85,6 @@ class EpochBatches(Sampler[list[Draw]]):
         total = config.samples_per_epoch or len(labels)
         self.targets = epoch_counts(counts, config, total)
         self.batch_size = min(config.batch_size, int(self.targets.sum()))
-        self.share = len(range(rank, self.batch_size, world))  # of each batch, this process's
 
     @property
     def per_epoch(self) -> int:
@@ -117,7 +116,7 @@ class BatchRing(Dataset[int]):
     """Batches in memory that all processes share; an item is where in it a batch now lies.
 
     Handed over as a tensor, each batch is memory that the training process has not seen before:
-    finding and mapping its pages takes 3 to 5 ms there, of the 30 of a GPU's step.
+    finding and mapping its pages takes 3 ms and more there, of the 30 of a GPU's step.
 
     Raises:
         ConfigError: The machine has too little of such memory; containers have 64 MB unless told.
@@ -175,11 +174,12 @@ def _made_ahead(
 ) -> Iterator[UInt8[torch.Tensor, "b s s 3"]]:
     ahead = 2  # batches that each process is asked for
     places = ahead * workers + 1  # the one more is in use
-    ring = BatchRing(dataset, places=places, batch_size=batches.share)
+    share = len(range(batches.rank, batches.batch_size, batches.world))
+    ring = BatchRing(dataset, places=places, batch_size=share)
     loader = DataLoader(
         ring,
         batch_size=None,
-        sampler=_Placed(batches, places),
+        sampler=zip(cycle(range(places)), batches),  # they take the places in turn
         num_workers=workers,
         prefetch_factor=ahead,
         generator=torch.Generator(),  # its own: opening a loader must not move dropout's draws
@@ -187,19 +187,6 @@ def _made_ahead(
     )
     for place in loader:
         yield ring.memory[place]
-
-
-class _Placed(Sampler[tuple[int, list[Draw]]]):
-    """Batches with their places in the ring, which they take in turn."""
-
-    def __init__(self, batches: EpochBatches, places: int) -> None:
-        self.batches, self.places = batches, places
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[tuple[int, list[Draw]]]:
-        return zip(cycle(range(self.places)), self.batches)
 
 
 def _work_alone(worker: int) -> None:

@@ -87,20 +87,22 @@ def ensemble_run(
 
     for run in members:
         require_run(run)
-    bundles = [load_bundle(run / "bundle") for run in members]
+    trained = [load_bundle(run / "bundle") for run in members]
+    bundles = trained
     if crop_fractions:
         bundles = [
             replace(bundle, preprocess=replace(bundle.preprocess, crop_fraction=float(fraction)))
-            for bundle, fraction in zip(bundles, crop_fractions, strict=True)
+            for bundle, fraction in zip(trained, crop_fractions, strict=True)
         ]
     tables = [read_parts(run) for run in members]
     parts = _common_parts(tables)
 
     def said(views: int) -> list[Predictions]:
-        return [
-            _said_of(run, bundle, own["val"], parts["val"], track, say, views)
-            for run, bundle, own in zip(members, bundles, tables, strict=True)
-        ]
+        found = []
+        for run, bundle, first, own in zip(members, bundles, trained, tables, strict=True):
+            stored = own["val"] if bundle.preprocess == first.preprocess else []
+            found.append(_said_of(run, bundle, stored, parts["val"], track, say, views))
+        return found
 
     shares, facts = np.full(len(members), 1 / len(members)), {}
     if not parts["val"] and (weights in ("greedy", "fitted") or melanomas is not None):
@@ -212,9 +214,8 @@ def _said_of(
     say: Say,
     views: int,
 ) -> Predictions:
-    """What a member says of cases; where it stores them, they stay its own answers of its part."""
-    inside = {case.image for case in wanted} <= {case.image for case in own}
-    if not inside or bundle.preprocess != load_bundle(run / "bundle").preprocess:
+    """What a member says of cases; where it stores `own`, they stay its answers of its part."""
+    if not {case.image for case in wanted} <= {case.image for case in own}:
         require_pictures(wanted)
         progress = counted(track, "predicting", len(wanted))
         return predict_all(bundle, wanted, progress=progress, views=views)
